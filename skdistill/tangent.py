@@ -1,0 +1,531 @@
+"""Local tangent spaces of the data, and projections onto them."""
+
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.externals.array_api_compat import array_namespace
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import check_array, gen_batches
+from sklearn.utils._chunking import get_chunk_n_rows
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+__all__ = ["TangentProjector", "local_basis", "posterior_weights"]
+
+# Halvings of the logarithm of an inverse temperature: 40 leave less than float32 can tell apart.
+N_BISECTIONS = 40
+
+
+def _float32_or_better(xp, array):
+    return array if xp.finfo(array.dtype).bits >= 32 else xp.astype(array, xp.float32)
+
+
+def local_basis(neighbors, weights=None, *, n_components, ridge=1e-6, gram=None):
+    r"""Span the principal directions of many small neighbourhoods at once.
+
+    The rows of a basis are the top eigenvectors of the weighted covariance
+    :math:`C = \sum_i w_i (z_i - \mu)(z_i - \mu)^T` with :math:`\mu = \sum_i w_i z_i`. They come
+    from the K x K Gram matrix :math:`\sqrt{w_i w_j} \langle z_i - \mu, z_j - \mu \rangle` of the same
+    nonzero eigenvalues, so that no D x D matrix is ever formed.
+
+    Parameters
+    ----------
+    neighbors : array of shape (n_points, n_neighbors, n_features)
+        The neighbours :math:`z_i` of each point, as a NumPy array or any other array that the array
+        API covers (torch tensors, for one), floating. All must be finite.
+
+    weights : array of shape (n_points, n_neighbors), default=None
+        Non-negative, scaled here to sum to one. A neighbour of weight zero is as good as absent, so
+        that neighbourhoods of different sizes can share an array. None weights all alike.
+
+    n_components : int
+        Number of directions wanted.
+
+    ridge : float, default=1e-6
+        Directions with no more than this share of the total local variance are not spanned.
+
+    gram : array of shape (n_points, n_neighbors, n_neighbors), default=None
+        Inner products :math:`\langle z_i - o, z_j - o \rangle` about any origin `o` of each
+        neighbourhood, for callers whose weights change while the neighbours stay. The nearer `o` is
+        to the neighbours, the more digits are left in the result.
+
+    Returns
+    -------
+    mean : array of shape (n_points, n_features)
+        The weighted means :math:`\mu`.
+
+    basis : array of shape (n_points, n_components, n_features)
+        Orthonormal rows by falling variance. Rows beyond the local rank are zero.
+
+    Notes
+    -----
+    Computed in the dtype of `neighbors`, in float32 where that is narrower. Time
+    :math:`O(K^2 D + K^3)` a point (:math:`O(K D d + K^3)` with `gram`), memory
+    :math:`O(K D + K^2)`, for K neighbours of D features and d components.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.tangent import local_basis
+    >>> neighbors = np.array([[[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]]])
+    >>> mean, basis = local_basis(neighbors, n_components=2)
+    >>> mean
+    array([[2., 1.]])
+    >>> np.abs(basis)
+    array([[[1., 0.],
+            [0., 0.]]])
+    """
+    xp = array_namespace(neighbors)
+    z = _float32_or_better(xp, neighbors)
+    n_neighbors, n_features = z.shape[1:]
+    if weights is None:
+        w = xp.ones_like(z[:, :, 0]) / n_neighbors
+    else:
+        w = xp.astype(weights, z.dtype)
+        w = w / xp.sum(w, axis=1, keepdims=True)
+
+    # Differences from a neighbour are exact zeros for duplicates and constant features.
+    offsets = z - z[:, :1, :]
+    offset = xp.matmul(w[:, None, :], offsets)
+    mean = z[:, 0, :] + offset[:, 0, :]
+    if gram is None:
+        gram = xp.matmul(offsets, xp.matrix_transpose(offsets))
+    gram = xp.astype(gram, z.dtype)
+
+    root_w = xp.sqrt(w)[:, :, None]
+    row_mean = xp.matmul(gram, w[:, :, None])
+    centred_gram = gram - row_mean - xp.matrix_transpose(row_mean)
+    centred_gram = centred_gram + xp.matmul(w[:, None, :], row_mean)
+    centred_gram = root_w * centred_gram * xp.matrix_transpose(root_w)
+
+    n_spanned = min(n_components, n_neighbors, n_features)
+    variances, vectors = xp.linalg.eigh(centred_gram)
+    total = xp.sum(variances, axis=1, keepdims=True)
+    variances = xp.flip(variances[:, n_neighbors - n_spanned :], axis=1)
+    vectors = xp.flip(vectors[:, :, n_neighbors - n_spanned :], axis=2)
+
+    # What rounding leaves of a Gram matrix is no direction of the data, however small the ridge.
+    magnitude = xp.sum(w * xp.linalg.diagonal(gram), axis=1, keepdims=True)
+    rounding = n_neighbors * xp.finfo(z.dtype).eps * magnitude
+    spanned = (variances > ridge * total) & (variances > rounding)
+
+    directions = xp.matmul(xp.matrix_transpose(offsets - offset), root_w * vectors)
+    # Orthogonal but for rounding, which weighs most on the directions of least variance.
+    directions, _ = xp.linalg.qr(directions)
+    basis = xp.matrix_transpose(directions)
+    basis = xp.where(spanned[:, :, None], basis, xp.zeros_like(basis))
+    if n_spanned < n_components:
+        rest = xp.zeros_like(mean)[:, None, :]
+        basis = xp.concat([basis, *[rest] * (n_components - n_spanned)], axis=1)
+    return mean, basis
+
+
+def posterior_weights(x_t, neighbors, alpha_bar, min_effective):
+    r"""Weigh clean neighbours by how likely each of them became the noisy point.
+
+    The weights are :math:`w_i \propto \exp(-\beta |x_t - \sqrt{\bar\alpha} z_i|^2 / (2 (1 -
+    \bar\alpha)))`. With :math:`\beta = 1` that is the posterior :math:`p(z_i | x_t)`; where it has
+    collapsed onto too few points, :math:`\beta` is lowered until the effective number of points
+    :math:`1 / \sum_i w_i^2` is `min_effective`.
+
+    Parameters
+    ----------
+    x_t : array of shape (n_points, n_features)
+        Noisy points :math:`x_t = \sqrt{\bar\alpha} z + \sqrt{1 - \bar\alpha} \epsilon`, as a NumPy
+        array or any other array that the array API covers, floating.
+
+    neighbors : array of shape (n_points, n_neighbors, n_features)
+        Clean neighbours :math:`z_i` of each point.
+
+    alpha_bar : float
+        The noise level :math:`\bar\alpha` in (0, 1], the share of the variance that is signal.
+
+    min_effective : float
+        The least effective number of points. It is never above the number of neighbours.
+
+    Returns
+    -------
+    weights : array of shape (n_points, n_neighbors)
+        Each row sums to one. Computed in the dtype of `x_t`, in float32 where that is narrower.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.tangent import posterior_weights
+    >>> x_t, neighbors = np.array([[0.0]]), np.array([[[0.0], [1.0], [-1.0], [9.0]]])
+    >>> posterior_weights(x_t, neighbors, alpha_bar=0.5, min_effective=1).round(2)
+    array([[0.45, 0.27, 0.27, 0.  ]])
+    >>> posterior_weights(x_t, neighbors, alpha_bar=0.99, min_effective=2).round(2)
+    array([[0.67, 0.17, 0.17, 0.  ]])
+    """
+    xp = array_namespace(x_t, neighbors)
+    x_t, z = _float32_or_better(xp, x_t), _float32_or_better(xp, neighbors)
+    difference = x_t[:, None, :] - alpha_bar**0.5 * z
+    squared_distances = xp.sum(difference * difference, axis=2)
+    present = xp.ones_like(squared_distances)
+    return _tempered_weights(xp, squared_distances, present, alpha_bar, min_effective)
+
+
+def _tempered_weights(xp, squared_distances, present, alpha_bar, min_effective):
+    """Turn squared distances at a noise level into tempered weights.
+
+    Parameters
+    ----------
+    squared_distances : array of shape (n_points, n_neighbors)
+    present : array of shape (n_points, n_neighbors), dtype of `squared_distances`
+        One where there is a neighbour, zero where there is only padding, none of it nearest.
+    """
+    # A clean point is the limit of ever less noise; tempering makes its weights finite.
+    variance = max(1.0 - alpha_bar, float(xp.finfo(squared_distances.dtype).eps))
+    energies = squared_distances - xp.min(squared_distances, axis=1, keepdims=True)
+    energies = energies * present / (2.0 * variance)
+
+    def weights_at(beta):
+        weights = present * xp.exp(-beta * energies)
+        return weights / xp.sum(weights, axis=1, keepdims=True)
+
+    def broad_enough(weights):
+        return 1.0 / xp.sum(weights * weights, axis=1, keepdims=True) >= wanted
+
+    wanted = xp.clip(xp.sum(present, axis=1, keepdims=True), max=float(min_effective))
+    # At the lower end all exponents are within 1e-4 of zero: uniform weights, to eight digits.
+    low = -xp.log(1e4 * (1.0 + xp.max(energies, axis=1, keepdims=True)))
+    high = xp.zeros_like(low)
+    for _ in range(N_BISECTIONS):
+        middle = 0.5 * (low + high)
+        enough = broad_enough(weights_at(xp.exp(middle)))
+        low, high = xp.where(enough, middle, low), xp.where(enough, high, middle)
+    exact = weights_at(xp.ones_like(low))
+    return xp.where(broad_enough(exact), exact, weights_at(xp.exp(low)))
+
+
+class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    r"""Project onto the tangent spaces of the manifold that reference points lie near.
+
+    Around each point, the top principal directions of its nearest reference points estimate the
+    tangent space of the data there. Vectors can be split into their parts along it and normal to
+    it, and points put onto the affine plane through the local mean.
+
+    Parameters
+    ----------
+    n_components : int, default=3
+        Dimension d of the tangent spaces.
+
+    n_neighbors : int, default=12
+        Number of nearest reference points that make up a neighbourhood. A neighbourhood never has
+        fewer than `n_components` + 1 points unless there are no more reference points.
+
+    radius : float, default=None
+        Take instead all reference points within this multiple of the distance from the point to
+        its `n_neighbors`-th nearest one: 1.0 gives the same neighbourhoods (ties aside), larger
+        values wider ones.
+
+    alpha_bar : float, default=None
+        Noise level :math:`\bar\alpha` in (0, 1) of the points that are projected, the share of
+        their variance that is signal. `X` is then taken for noisy points :math:`x_t =
+        \sqrt{\bar\alpha} z + \sqrt{1 - \bar\alpha} \epsilon`: the neighbours are the reference
+        points nearest to :math:`x_t / \sqrt{\bar\alpha}`, weighted by :func:`posterior_weights`
+        with an effective number of at least `n_components` + 1 points, and the planes are those of
+        the noisy data, through :math:`\sqrt{\bar\alpha} \mu`. The reference points are clean.
+
+    ridge : float, default=1e-6
+        Directions with no more than this share of the total local variance are not spanned, so
+        that duplicates, constant features or few neighbours give a smaller rank.
+
+    Attributes
+    ----------
+    reference_ : ndarray of shape (n_samples, n_features)
+        The reference points, in float32 if they came so, otherwise in float64.
+
+    nearest_neighbors_ : NearestNeighbors
+        The search structure over `reference_`.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, if `X` had string names.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : One plane for all of the data.
+    local_basis : The bases of neighbourhoods chosen beforehand, on any array library.
+
+    Notes
+    -----
+    The bases are taken from clean neighbours even when they serve noisy points. Noising neighbours
+    that were chosen independently of that noise turns their expected covariance C into
+    :math:`\bar\alpha C + (1 - \bar\alpha) I`, whose eigenvectors are those of C: clean neighbours
+    give the limit of infinitely many noisy copies. Neighbours chosen after noising depend on the
+    noise, and their covariance is biased.
+
+    With K neighbours of D features a basis costs :math:`O(K^2 D + K^3)` time and :math:`O(K D +
+    K^2)` memory beside the neighbour search; points are batched within scikit-learn's
+    `working_memory`. The indices of all neighbours are held at once, padded to the largest
+    neighbourhood.
+
+    References
+    ----------
+    A. Roy, S. Lee, S. Chakraborty, V. Lokhande, "ManifoldGD: Training-Free Hierarchical Manifold
+    Guidance for Diffusion-Based Dataset Distillation", CVPR 2026, arXiv:2602.23295.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.tangent import TangentProjector
+    >>> angle = np.linspace(0, 2 * np.pi, 100, endpoint=False)
+    >>> circle = np.column_stack([np.cos(angle), np.sin(angle)])
+    >>> projector = TangentProjector(n_components=1, n_neighbors=5).fit(circle)
+    >>> projector.project([[1.0, 1.0]], circle[:1]).round(2) + 0.0
+    array([[0., 1.]])
+    >>> projector.transform([[1.5, 0.0]]).round(2) + 0.0
+    array([[1., 0.]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "radius": [None, Interval(Real, 0, None, closed="neither")],
+        "alpha_bar": [None, Interval(Real, 0, 1, closed="neither")],
+        "ridge": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(self, n_components=3, *, n_neighbors=12, radius=None, alpha_bar=None, ridge=1e-6):
+        self.n_components = n_components
+        self.n_neighbors = n_neighbors
+        self.radius = radius
+        self.alpha_bar = alpha_bar
+        self.ridge = ridge
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Keep the reference points.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Reference points.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : TangentProjector
+            The fitted projector.
+        """
+        self.reference_ = validate_data(self, X, dtype=[np.float64, np.float32])
+        self.nearest_neighbors_ = NearestNeighbors().fit(self.reference_)
+        return self
+
+    def transform(self, X):
+        """Put each row onto the affine tangent plane at its place.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_points, n_features)
+            Points.
+
+        Returns
+        -------
+        X_plane : ndarray of shape (n_points, n_features)
+            The local mean plus the tangential part of the deviation from it.
+        """
+        X = self._validate_points(X)
+        X_plane = np.empty_like(X)
+        for rows, means, bases in self._tangent_batches(X, self.radius):
+            X_plane[rows] = means + _tangential(X[rows] - means, bases)
+        return X_plane
+
+    def project(self, V, X):
+        """Return the tangential parts of vectors at points.
+
+        Parameters
+        ----------
+        V : array-like of shape (n_points, n_features)
+            Vectors.
+
+        X : array-like of shape (n_points, n_features)
+            The points at which they are attached.
+
+        Returns
+        -------
+        V_tangent : ndarray of shape (n_points, n_features)
+            The part of each vector within the tangent space at its point.
+        """
+        X = self._validate_points(X)
+        V = self._validate_vectors(V, X)
+        V_tangent = np.empty_like(V)
+        for rows, _, bases in self._tangent_batches(X, self.radius):
+            V_tangent[rows] = _tangential(V[rows], bases)
+        return V_tangent
+
+    def normal(self, V, X):
+        """Return the normal parts of vectors at points: what :meth:`project` takes away.
+
+        Parameters
+        ----------
+        V : array-like of shape (n_points, n_features)
+            Vectors.
+
+        X : array-like of shape (n_points, n_features)
+            The points at which they are attached.
+
+        Returns
+        -------
+        V_normal : ndarray of shape (n_points, n_features)
+            The part of each vector orthogonal to the tangent space at its point.
+        """
+        V_tangent = self.project(V, X)
+        return check_array(V, dtype=V_tangent.dtype) - V_tangent
+
+    def tangent_bases(self, X, *, radius=None):
+        """Return the tangent plane at each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_points, n_features)
+            Points.
+
+        radius : float, default=None
+            Used in place of the projector's own radius where it is given, as by an annealed one.
+
+        Returns
+        -------
+        means : ndarray of shape (n_points, n_features)
+            Where the planes pass through.
+
+        bases : ndarray of shape (n_points, n_components, n_features)
+            Orthonormal rows by falling variance; rows beyond the local rank are zero.
+        """
+        X = self._validate_points(X)
+        means = np.empty_like(X)
+        bases = np.empty((len(X), self.n_components, X.shape[1]), dtype=X.dtype)
+        for rows, batch_means, batch_bases in self._tangent_batches(X, self._radius(radius)):
+            means[rows], bases[rows] = batch_means, batch_bases
+        return means, bases
+
+    def neighborhoods(self, X, *, radius=None):
+        """Return the reference points that make up the neighbourhood of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_points, n_features)
+            Points.
+
+        radius : float, default=None
+            Used in place of the projector's own radius where it is given.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_points, n_members)
+            Rows of `reference_`, nearest first, as many as the largest neighbourhood has.
+
+        weights : ndarray of shape (n_points, n_members)
+            Their weights, which sum to one; zero for what is not in the neighbourhood.
+        """
+        return self._neighborhoods(self._validate_points(X), self._radius(radius))
+
+    def neighbor_distances(self, X):
+        """Return the length that radii are multiples of.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_points, n_features)
+            Points.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_points,)
+            Distance from each row (divided by the square root of `alpha_bar`, where given) to its
+            `n_neighbors`-th nearest reference point, or to the farthest if there are fewer.
+        """
+        X = self._clean(self._validate_points(X))
+        k = min(self.n_neighbors, len(self.reference_))
+        return self.nearest_neighbors_.kneighbors(X, k)[0][:, -1]
+
+    def _validate_points(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+
+    def _validate_vectors(self, V, X):
+        V = check_array(V, dtype=[np.float64, np.float32], input_name="V")
+        if V.shape != X.shape:
+            raise ValueError(f"V and X must have the same shape, got {V.shape} and {X.shape}.")
+        return V
+
+    def _radius(self, radius):
+        if radius is None:
+            return self.radius
+        if not (isinstance(radius, Real) and radius > 0):
+            raise ValueError(f"radius must be a positive number, got {radius!r}.")
+        return radius
+
+    def _clean(self, X):
+        """Undo the shrinking of noisy points towards the origin."""
+        return X if self.alpha_bar is None else X / X.dtype.type(self.alpha_bar**0.5)
+
+    def _neighborhoods(self, X, radius):
+        """Find neighbourhoods as :meth:`neighborhoods` does, for validated points."""
+        n_reference = len(self.reference_)
+        n_fewest = min(self.n_components + 1, n_reference)
+        n_within = min(self.n_neighbors, n_reference)
+        n_members = max(n_within, n_fewest)
+        X = self._clean(X)
+        distances, indices = self.nearest_neighbors_.kneighbors(X, n_members)
+        inside = np.ones(indices.shape, dtype=bool)
+        if radius is not None:
+            limits = radius * distances[:, n_within - 1, None]
+            while n_members < n_reference and np.any(distances[:, -1:] <= limits):
+                n_members = min(2 * n_members, n_reference)
+                distances, indices = self.nearest_neighbors_.kneighbors(X, n_members)
+                # Searches of different length round differently, and the member at the limit stays.
+                limits = radius * distances[:, n_within - 1, None]
+            inside = distances <= limits
+            inside[:, :n_fewest] = True
+            n_members = inside.sum(axis=1).max()
+            distances, indices = distances[:, :n_members], indices[:, :n_members]
+            inside = inside[:, :n_members]
+
+        present = inside.astype(X.dtype)
+        if self.alpha_bar is None:
+            return indices, present / present.sum(axis=1, keepdims=True)
+        noisy_squared_distances = self.alpha_bar * distances.astype(X.dtype) ** 2
+        weights = _tempered_weights(
+            array_namespace(present),
+            noisy_squared_distances,
+            present,
+            self.alpha_bar,
+            self.n_components + 1,
+        )
+        return indices, weights
+
+    def _tangent_batches(self, X, radius):
+        """Yield the rows, means and bases of one batch of points after the other."""
+        indices, weights = self._neighborhoods(X, radius)
+        n_members, n_features = indices.shape[1], X.shape[1]
+        # local_basis holds three arrays of either kind at its fullest.
+        row_bytes = 3 * n_members * (n_members + n_features) * self.reference_.itemsize
+        for rows in gen_batches(len(X), get_chunk_n_rows(row_bytes, max_n_rows=len(X))):
+            means, bases = local_basis(
+                self.reference_[indices[rows]],
+                weights[rows],
+                n_components=self.n_components,
+                ridge=self.ridge,
+            )
+            if self.alpha_bar is not None:
+                means = means * self.alpha_bar**0.5
+            yield rows, means, bases
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _tangential(V, bases):
+    """Project vectors (n_points, n_features) onto bases (n_points, n_components, n_features)."""
+    coordinates = np.matmul(bases, V[:, :, None])
+    return np.matmul(bases.transpose(0, 2, 1), coordinates)[:, :, 0]
