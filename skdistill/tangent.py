@@ -27,8 +27,8 @@ def local_basis(neighbors, weights=None, *, n_components, ridge=1e-6, gram=None)
 
     The rows of a basis are the top eigenvectors of the weighted covariance
     :math:`C = \sum_i w_i (z_i - \mu)(z_i - \mu)^T` with :math:`\mu = \sum_i w_i z_i`. They come
-    from the K x K Gram matrix :math:`\sqrt{w_i w_j} \langle z_i - \mu, z_j - \mu \rangle` of the same
-    nonzero eigenvalues, so that no D x D matrix is ever formed.
+    from the K x K Gram matrix :math:`\sqrt{w_i w_j} \langle z_i - \mu, z_j - \mu \rangle`, whose
+    nonzero eigenvalues are the same, so that no D x D matrix is ever formed.
 
     Parameters
     ----------

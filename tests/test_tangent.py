@@ -238,6 +238,27 @@ def test_ridge_drops_directions_of_little_variance():
         assert np.any(basis != 0, axis=2).sum() == rank
 
 
+def test_rounding_is_no_direction_of_the_data():
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(6, 30, 1)) * rng.normal(size=(6, 1, 50))
+    for neighbors in (line, line.astype(np.float32)):
+        offsets = neighbors - 3
+        gram = np.matmul(offsets, offsets.transpose(0, 2, 1))
+        for given_gram in (None, gram):
+            _, basis = local_basis(neighbors, n_components=3, ridge=0, gram=given_gram)
+            assert_array_equal(np.any(basis != 0, axis=2).sum(axis=1), 1)
+
+
+def test_orthonormal_in_float32_however_unlike_the_variances():
+    rng = np.random.default_rng(0)
+    neighbors = rng.normal(size=(20, 12, 64)) * 0.01
+    neighbors[:, :, :1] = 2 * rng.normal(size=(20, 12, 1))
+    _, basis = local_basis(neighbors.astype(np.float32), n_components=3)
+    assert_allclose(
+        np.matmul(basis, basis.transpose(0, 2, 1)), np.tile(np.eye(3), (20, 1, 1)), atol=1e-6
+    )
+
+
 def test_noisy_points_are_put_onto_the_plane_of_the_noisy_data():
     rng = np.random.default_rng(0)
     reference, alpha_bar = anisotropic(rng, 100), 0.6
