@@ -1,9 +1,16 @@
 """Data as the studies and the command line use it."""
 
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-__all__ = ["load_digits_split"]
+__all__ = ["load_digits_split", "load_image_folder", "load_npz"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def load_digits_split():
@@ -37,3 +44,133 @@ def load_digits_split():
     return train_test_split(
         digits.images, digits.target, test_size=0.3, stratify=digits.target, random_state=0
     )
+
+
+def load_image_folder(folder, *, image_size=None):
+    """Load a folder of class folders.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        With a folder for each class, which holds its images: PNG, JPEG, BMP, GIF, TIFF or WebP.
+
+    image_size : int, default=None
+        Cut the middle square out of each image and resize it to this many pixels a side. None
+        takes images as they are; they must have one size.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, height, width) or (n_samples, height, width, 3), dtype uint8
+        Grey if all images are, otherwise colour.
+
+    y : ndarray of shape (n_samples,), dtype str
+        Names of the class folders.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not there, holds no class folders or no images, if an image cannot be
+        read, or if sizes differ.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from skdistill.datasets import load_image_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for label in ("cat", "dog"):
+    ...         (Path(folder) / label).mkdir()
+    ...         Image.new("L", (8, 8)).save(Path(folder) / label / "1.png")
+    ...     X, y = load_image_folder(folder)
+    >>> X.shape, y.tolist()
+    ((2, 8, 8), ['cat', 'dog'])
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"folder={str(folder)!r} is not there.")
+    paths, labels = [], []
+    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+        found = sorted(p for p in class_folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        paths += found
+        labels += [class_folder.name] * len(found)
+    if not paths:
+        raise ValueError(
+            f"folder={str(folder)!r} holds no images in class folders; it must look like "
+            "FOLDER/CLASS/IMAGE.png."
+        )
+    images = [_read_image(path, image_size) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.size != images[0].size:
+            raise ValueError(
+                f"The images of folder={str(folder)!r} differ in size: {paths[0].name} has "
+                f"{_pixels(images[0])}, {path.name} has {_pixels(image)}; give image_size to have "
+                "all of them cut and resized."
+            )
+    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
+    X = np.stack([np.asarray(image.convert(mode)) for image in images])
+    return X, np.array(labels)
+
+
+def load_npz(path):
+    """Load samples and labels from an .npz file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file with the arrays "X" and "y", as ``numpy.savez(path, X=X, y=y)`` writes it.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, ...)
+        Samples.
+
+    y : ndarray of shape (n_samples,)
+        Labels.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there, cannot be read without unpickling, or lacks an array.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skdistill.datasets import load_npz
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(folder + "/data.npz", X=np.eye(2), y=[0, 1])
+    ...     X, y = load_npz(folder + "/data.npz")
+    >>> y
+    array([0, 1])
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["X"], arrays["y"]
+    except (OSError, ValueError, KeyError, AttributeError, BadZipFile) as error:
+        raise ValueError(
+            f"path={str(path)!r} cannot be read as an .npz file with arrays 'X' and 'y' of plain "
+            f"numbers or strings: {error}"
+        ) from error
+
+
+def _read_image(path, image_size):
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            # Palettes and transparency become colours; 16-bit grey keeps its upper byte.
+            if image.mode.startswith("I;16"):
+                image = image.point(lambda v: v / 256).convert("L")
+            elif image.mode not in ("L", "1"):
+                image = image.convert("RGB")
+            image = image.convert("L") if image.mode == "1" else image
+            if image_size is not None:
+                image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.LANCZOS)
+            image.load()
+            return image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"The image {str(path)!r} cannot be read: {error}") from error
+
+
+def _pixels(image):
+    return f"{image.height} x {image.width} pixels"

@@ -1,10 +1,19 @@
 """Between the caller's images and what networks see: floats in [-1, 1], channels first."""
 
 import numbers
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-__all__ = ["from_networks", "infer_value_range", "to_networks"]
+__all__ = [
+    "DataFormat",
+    "check_value_range",
+    "from_networks",
+    "infer_format",
+    "infer_value_range",
+    "to_networks",
+]
 
 
 def infer_value_range(X):
@@ -42,7 +51,23 @@ def infer_value_range(X):
 
 
 def check_value_range(value_range):
-    """Return `value_range` as two floats, or raise ValueError if it is not (low, high)."""
+    """Return a value range as two floats.
+
+    Parameters
+    ----------
+    value_range : tuple of float
+        (low, high).
+
+    Returns
+    -------
+    value_range : tuple of float
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If it is not two finite numbers, the first below the second.
+    """
     try:
         low, high = value_range
         valid = all(isinstance(v, numbers.Real) and np.isfinite(v) for v in (low, high))
@@ -53,7 +78,7 @@ def check_value_range(value_range):
     return float(low), float(high)
 
 
-def to_networks(X, value_range):
+def to_networks(X, value_range, dtype=np.float32):
     """Scale images to [-1, 1] and put the channels first.
 
     Parameters
@@ -64,13 +89,16 @@ def to_networks(X, value_range):
     value_range : tuple of float
         The values of `X` that stand for black and white.
 
+    dtype : floating dtype, default=float32
+        Of the result.
+
     Returns
     -------
-    x : ndarray of shape (n_samples, channels, height, width), dtype float32
+    x : ndarray of shape (n_samples, channels, height, width) and dtype `dtype`
         Values outside `value_range` are clipped to it.
     """
     low, high = value_range
-    x = (np.asarray(X, dtype=np.float32) - low) * (2.0 / (high - low)) - 1.0
+    x = (np.asarray(X, dtype=dtype) - low) * (2.0 / (high - low)) - 1.0
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
     return np.ascontiguousarray(np.clip(x, -1.0, 1.0))
 
@@ -103,3 +131,195 @@ def from_networks(x, value_range, *, shape, dtype):
     if np.issubdtype(dtype, np.integer):
         x = np.rint(x)
     return x.astype(dtype)
+
+
+def infer_format(
+    rows, row_shape, *, image_shape=None, value_range=None, network_shape=None, resize=None
+):
+    """Find out how rows go to a backbone and samples come back.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_values)
+        Flattened rows.
+
+    row_shape : tuple of int
+        Shape of one row as the caller gave it.
+
+    image_shape : tuple of int, default=None
+        Shape of an image where it comes as a flat row.
+
+    value_range : tuple of float, default=None
+        Values for black and white; None to infer them.
+
+    network_shape : tuple of int, default=None
+        (channels, height, width) that the backbone demands.
+
+    resize : str, default=None
+        How to get there, where sizes differ.
+
+    Returns
+    -------
+    data_format : DataFormat
+        The caller's own terms.
+
+    Raises
+    ------
+    ValueError
+        If `image_shape` does not fit the rows, or the images do not fit the backbone.
+    """
+    if image_shape is not None:
+        image_shape = tuple(int(n) for n in image_shape)
+        fits = len(row_shape) == 1 and np.prod(image_shape) == rows.shape[1]
+        if len(image_shape) not in (2, 3) or not (fits or image_shape == row_shape):
+            raise ValueError(
+                f"image_shape={image_shape} must be (height, width) or (height, width, channels) "
+                f"of a row of X, which has the shape {row_shape}."
+            )
+    elif len(row_shape) > 1:
+        image_shape = row_shape
+    if value_range is not None:
+        value_range = check_value_range(value_range)
+    elif image_shape is None:
+        value_range = rows.min(axis=0), rows.max(axis=0)
+    else:
+        value_range = infer_value_range(rows)
+    data_format = DataFormat(row_shape, image_shape, rows.dtype, value_range, network_shape, resize)
+    if network_shape is not None:
+        _check_fits(data_format)
+    return data_format
+
+
+def _check_fits(data_format):
+    """Raise ValueError if the images cannot be brought to the backbone's shape."""
+    channels, height, width = data_format.network_shape
+    wanted = f"{height} x {width} pixels and {channels} channel(s)"
+    if data_format.image_shape is None:
+        raise ValueError(
+            f"The backbone takes images of {wanted}, but X is a table of "
+            f"{data_format.row_shape[0]} features; give image_shape=(height, width) if its rows "
+            "are flattened images, or backbone='closed-form'."
+        )
+    own_channels, own_height, own_width = data_format.channels_first
+    found = f"{own_height} x {own_width} pixels and {own_channels} channel(s)"
+    if own_channels not in (1, channels):
+        raise ValueError(f"The backbone takes images of {wanted}, but those of X have {found}.")
+    if data_format.resize is None and data_format.channels_first != data_format.network_shape:
+        raise ValueError(
+            f"The backbone takes images of {wanted}, but those of X have {found}; give "
+            "resize='bilinear' to have them converted on the way in and back on the way out."
+        )
+
+
+@dataclass(frozen=True)
+class DataFormat:
+    """The caller's own terms: how rows go to a backbone and samples come back.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of one row as the caller gives it.
+
+    image_shape : tuple of int or None
+        (height, width) or (height, width, channels) of an image, None for a row of a table.
+
+    dtype : dtype
+        Of the caller's array.
+
+    value_range : tuple
+        Lowest and highest value of results: floats for images, whose range it maps to [-1, 1];
+        floats or ndarrays of shape (n_features,) for tables.
+
+    network_shape : tuple of int or None
+        (channels, height, width) that the backbone wants, None where it takes what comes.
+
+    resize : {"bilinear", "bicubic", "nearest"} or None
+        How images get to `network_shape` and back.
+    """
+
+    row_shape: tuple
+    image_shape: tuple | None
+    dtype: np.dtype
+    value_range: tuple
+    network_shape: tuple | None = None
+    resize: str | None = None
+
+    @property
+    def channels_first(self):
+        """Shape of an image with its channels first."""
+        height, width = self.image_shape[:2]
+        return (*(self.image_shape[2:] or (1,)), height, width)
+
+    def to_backbone(self, X):
+        """Turn the caller's rows into what a backbone encodes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_values)
+            Flattened rows.
+
+        Returns
+        -------
+        x : ndarray of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            A table as it is, or images in [-1, 1]. Floats of 64 bits and tables of integers in
+            float64, unless a network sets the shape; float32 otherwise.
+        """
+        exact = self.dtype == np.float64 or (
+            self.image_shape is None and np.issubdtype(self.dtype, np.integer)
+        )
+        dtype = np.float64 if exact and self.network_shape is None else np.float32
+        if self.image_shape is None:
+            return X.astype(dtype)
+        x = to_networks(X.reshape(-1, *self.image_shape), self.value_range, dtype)
+        if self.network_shape is None or self.network_shape == self.channels_first:
+            return x
+        if x.shape[1] < self.network_shape[0]:
+            x = np.repeat(x, self.network_shape[0], axis=1)
+        return _resized(x, self.network_shape[1:], self.resize)
+
+    def from_backbone(self, x):
+        """Undo :meth:`to_backbone`, clipped to the value range, in the caller's shape and dtype.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            What a backbone decoded.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, *row_shape)
+            Rows in the caller's own terms.
+        """
+        if self.image_shape is None:
+            X = np.clip(x, *self.value_range)
+            return (np.rint(X) if np.issubdtype(self.dtype, np.integer) else X).astype(self.dtype)
+        if x.shape[1:] != self.channels_first:
+            x = _resized(x, self.channels_first[1:], self.resize)
+            if x.shape[1] > self.channels_first[0]:
+                x = x.mean(axis=1, keepdims=True)
+        X = from_networks(x, self.value_range, shape=self.image_shape, dtype=self.dtype)
+        return X.reshape(len(X), *self.row_shape)
+
+    def to_uint8(self, X):
+        """Scale images to bytes for files and pictures.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, *row_shape)
+            Images in the caller's own terms.
+
+        Returns
+        -------
+        pixels : ndarray of shape (n_samples, *image_shape), dtype uint8
+            0 is the low end of the value range, 255 the high end.
+        """
+        x = to_networks(X.reshape(-1, *self.image_shape), self.value_range)
+        return from_networks(x, (0.0, 255.0), shape=self.image_shape, dtype=np.uint8)
+
+
+def _resized(x, size, mode):
+    """Resize images of shape (n_samples, channels, height, width), antialiased on the way down."""
+    smooth = mode in ("bilinear", "bicubic")
+    options = {"antialias": True, "align_corners": False} if smooth else {}
+    resized = torch.nn.functional.interpolate(torch.from_numpy(x), size, mode=mode, **options)
+    return resized.clamp(-1.0, 1.0).numpy()

@@ -122,7 +122,7 @@ def local_basis(neighbors, weights=None, *, n_components, ridge=1e-6, gram=None)
     return mean, basis
 
 
-def posterior_weights(x_t, neighbors, alpha_bar, min_effective):
+def posterior_weights(x_t, neighbors, alpha_bar, min_effective, *, present=None):
     r"""Weigh clean neighbours by how likely each of them became the noisy point.
 
     The weights are :math:`w_i \propto \exp(-\beta |x_t - \sqrt{\bar\alpha} z_i|^2 / (2 (1 -
@@ -145,6 +145,9 @@ def posterior_weights(x_t, neighbors, alpha_bar, min_effective):
     min_effective : float
         The least effective number of points. It is never above the number of neighbours.
 
+    present : array of shape (n_points, n_neighbors), default=None
+        One for a neighbour, zero for padding, which gets no weight. None takes all for neighbours.
+
     Returns
     -------
     weights : array of shape (n_points, n_neighbors)
@@ -164,7 +167,8 @@ def posterior_weights(x_t, neighbors, alpha_bar, min_effective):
     x_t, z = _float32_or_better(xp, x_t), _float32_or_better(xp, neighbors)
     difference = x_t[:, None, :] - alpha_bar**0.5 * z
     squared_distances = xp.sum(difference * difference, axis=2)
-    present = xp.ones_like(squared_distances)
+    if present is None:
+        present = xp.ones_like(squared_distances)
     return _tempered_weights(xp, squared_distances, present, alpha_bar, min_effective)
 
 

@@ -1,0 +1,800 @@
+"""ManifoldGDDistiller: encode, cluster, denoise under guidance, decode."""
+
+import copy
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import wraps
+from numbers import Integral, Real
+
+import joblib
+import numpy as np
+import torch
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, pairwise_distances_argmin
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state, gen_batches, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm.auto import tqdm
+
+from skdistill.backbones import (
+    ClosedFormBackbone,
+    DiTBackbone,
+    find_backbone,
+    shipped_backbones,
+)
+from skdistill.backbones.dit import warn_if_poor
+from skdistill.generate import (
+    BatchedCalls,
+    denoise,
+    draw_noise,
+    invert,
+    make_scheduler,
+    sample_generator,
+)
+from skdistill.guidance import (
+    ANNEALINGS,
+    KERNELS,
+    Guidance,
+    prepare_targets,
+    radius_multipliers,
+)
+from skdistill.hierarchy import HierarchicalIPC
+from skdistill.io import RunDirectory, describe_run, load_distilled
+from skdistill.pixels import infer_format
+from skdistill.tangent import TangentProjector
+
+__all__ = ["ManifoldGDDistiller"]
+
+# Images that tell whether a VAE suits the data.
+RECONSTRUCTION_ROWS = 256
+
+
+class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    r"""Distil a labelled data set into a few synthetic samples a class.
+
+    ManifoldGD [1]_: rows are encoded by a pretrained backbone, a divisive hierarchy of each class
+    yields centroids from coarse to fine, and a pretrained diffusion model denoises one sample for
+    each centroid, pulled towards it along the tangent space of the real latents around it. Nothing
+    is trained.
+
+    Parameters
+    ----------
+    ipc : int or mapping of class to int, default=10
+        Synthetic samples a class ("images per class").
+
+    backbone : str, path-like or backbone, default="closed-form"
+        "closed-form" needs no weights and takes tables and images: the exact score of a Gaussian
+        mixture fitted to each class. For images, a shipped name
+        (:func:`skdistill.backbones.shipped_backbones`), a folder in diffusers' format, as
+        :func:`skdistill.training.pretrain` writes it, or a hub id "owner/name" of a
+        class-conditional DiT, which is downloaded.
+
+    clusterer : estimator, default=None
+        Anything with ``cluster_centers_`` after ``fit``; the budget goes to its ``ipc`` or
+        ``n_clusters``. None is :class:`HierarchicalIPC`.
+
+    projector : TangentProjector, "passthrough" or None, default=None
+        Estimates the tangent spaces of each class. None is :class:`TangentProjector`;
+        "passthrough" guides in every direction, which with ``KMeans`` as the clusterer is MGD [2]_.
+
+    strength : float in [0, 1], default=0.1
+        How far each guided step moves the clean prediction towards the centroid; 0 is unguided.
+        With ``guidance_form="paper"`` the lambda of the paper.
+
+    kernel : {"rbf", "laplace", "imq"}, default="rbf"
+        How the pull depends on the distance to the centroid,
+        :func:`skdistill.guidance.kernel_rate`. Distances are in units of the centroid's distance to
+        its `n_neighbors`-th nearest real latent.
+
+    bandwidth : float, default=1.0
+        Bandwidth of the kernel, in that unit.
+
+    normal_strength : float in [0, 1], default=0.0
+        Strength of the pull towards the tangent plane, :func:`skdistill.guidance.pull_to_plane`.
+
+    guidance_interval : tuple of float, default=(0.0, 0.5)
+        The part of the run that is guided, as fractions from noise to image.
+
+    guidance_form : {"clean", "paper"}, default="clean"
+        "clean" corrects the clean prediction, under every scheduler. "paper" adds
+        strength * sigma_t times the pull to the mean of a DDPM step, whose pull is strong while
+        the clean prediction is still worthless.
+
+    clip_guidance : bool, default=True
+        Whether a step moves at most all of the way to the centroid.
+
+    tangents : {"prepared", "posterior"}, default="prepared"
+        Tangent spaces of the clean neighbours of each centroid, made once; or of the neighbours
+        weighted by their posterior probability given the noisy sample, made at each step.
+
+    annealing : {"exponential", "linear", "cosine"} or None, default="exponential"
+        How the neighbourhoods of prepared tangents shrink over the first guided steps.
+
+    max_radius : float, default=2.0
+        Radius of the first neighbourhood, in multiples of the last.
+
+    warm_steps : int, default=5
+        Number of guided steps after which the radius stays.
+
+    num_inference_steps : int, default=50
+        Denoising steps.
+
+    scheduler : str or diffusers scheduler, default=None
+        A class name of diffusers such as "DDIMScheduler", or a scheduler. None is the backbone's
+        own.
+
+    guidance_scale : float, default=None
+        Classifier-free guidance; None for the backbone's own.
+
+    class_map : mapping, default=None
+        From the labels in `y` to indices or names of the backbone's classes. None matches names.
+
+    value_range : tuple of float, default=None
+        The values of `X` that stand for black and white; results are clipped to them. None means
+        the range of the dtype for images of integers, (0, 1) for floats within it and otherwise
+        what `fit` saw. Without it, tables are clipped feature by feature to what `fit` saw.
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of images that come as flat rows.
+
+    resize : {"bilinear", "bicubic", "nearest"}, default=None
+        How images are brought to the backbone's size and back, and from grey to colour. None
+        refuses images of another size.
+
+    student : classifier, default=None
+        What :meth:`score` trains. None is a scaled logistic regression.
+
+    revision : str, default=None
+        Branch, tag or commit of a hub id.
+
+    local_files_only : bool, default=False
+        Whether a hub id may only be taken from the local cache.
+
+    device : str, default="auto"
+        Where the backbone runs. "auto" takes "cuda", then "mps", then "cpu".
+
+    dtype : {"float32", "bfloat16", "float16"}, default="float32"
+        Of the diffusion network. Geometry is computed in float32 or better.
+
+    batch_size : int, default=64
+        Rows a call of the network starts with; it is halved where memory runs out.
+
+    random_state : int, RandomState instance or None, default=None
+        Decides the set: two calls of :meth:`sample` give the same one, whatever the batch size
+        and the number of jobs. An int makes `fit` repeatable too.
+
+    n_jobs : int, default=None
+        Number of processes that cluster classes and sample batches, as in joblib.
+
+    verbose : int, default=0
+        Whether a progress bar is shown, where the output is a terminal.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+
+    backbone_ : backbone
+        What encoded the rows.
+
+    clusterers_ : list of estimators
+        The fitted clusterer of each class.
+
+    projectors_ : list of TangentProjector
+        The fitted projector of each class; with "passthrough" it only measures distances.
+
+    cluster_centers_ : ndarray of shape (n_centroids, n_latent_features)
+        The IPC centroids, in latent space.
+
+    centroid_classes_ : ndarray of shape (n_centroids,), dtype int64
+        Place in `classes_` of each centroid's class.
+
+    seed_ : int
+        The root seed, drawn from `random_state`.
+
+    value_range_ : tuple
+        The values that results are clipped to.
+
+    n_features_in_ : int
+        Number of values a row.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has them all as strings.
+
+    See Also
+    --------
+    HierarchicalIPC : The clustering on its own.
+    TangentProjector : The tangent spaces on their own.
+    ManifoldGDResampler : The same for imbalanced-learn's pipelines.
+
+    References
+    ----------
+    .. [1] Roy, Lee, Chakraborty, Lokhande. "ManifoldGD: Training-Free Hierarchical Manifold
+       Guidance for Diffusion-Based Dataset Distillation." CVPR 2026, arXiv:2602.23295.
+    .. [2] Chan-Santiago et al. "MGD3: Mode-Guided Dataset Distillation using Diffusion Models."
+       ICML 2025, arXiv:2505.18963.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skdistill import ManifoldGDDistiller
+    >>> X, y = load_iris(return_X_y=True)
+    >>> distiller = ManifoldGDDistiller(ipc=5, random_state=0).fit(X, y)
+    >>> X_syn, y_syn = distiller.sample()
+    >>> X_syn.shape, y_syn.shape
+    ((15, 4), (15,))
+    >>> distiller.score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints = {
+        "ipc": [Interval(Integral, 1, None, closed="left"), Mapping],
+        "backbone": [str, os.PathLike, HasMethods(["encode", "predict", "decode"])],
+        "clusterer": [HasMethods(["fit"]), None],
+        "projector": [
+            HasMethods(["fit", "tangent_bases", "neighbor_distances"]),
+            StrOptions({"passthrough"}),
+            None,
+        ],
+        "strength": [Interval(Real, 0, None, closed="left")],
+        "kernel": [StrOptions(set(KERNELS))],
+        "bandwidth": [Interval(Real, 0, None, closed="neither")],
+        "normal_strength": [Interval(Real, 0, None, closed="left")],
+        "guidance_interval": ["array-like"],
+        "guidance_form": [StrOptions({"clean", "paper"})],
+        "clip_guidance": ["boolean"],
+        "tangents": [StrOptions({"prepared", "posterior"})],
+        "annealing": [StrOptions(set(ANNEALINGS)), None],
+        "max_radius": [Interval(Real, 1, None, closed="left")],
+        "warm_steps": [Interval(Integral, 1, None, closed="left")],
+        "num_inference_steps": [Interval(Integral, 1, None, closed="left")],
+        "scheduler": [str, HasMethods(["set_timesteps", "step"]), None],
+        "guidance_scale": [Interval(Real, 0, None, closed="left"), None],
+        "class_map": [Mapping, None],
+        "value_range": ["array-like", None],
+        "image_shape": ["array-like", None],
+        "resize": [StrOptions({"bilinear", "bicubic", "nearest"}), None],
+        "student": [HasMethods(["fit", "predict"]), None],
+        "revision": [str, None],
+        "local_files_only": ["boolean"],
+        "device": [str],
+        "dtype": [StrOptions({"float32", "bfloat16", "float16"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        ipc=10,
+        backbone="closed-form",
+        *,
+        clusterer=None,
+        projector=None,
+        strength=0.1,
+        kernel="rbf",
+        bandwidth=1.0,
+        normal_strength=0.0,
+        guidance_interval=(0.0, 0.5),
+        guidance_form="clean",
+        clip_guidance=True,
+        tangents="prepared",
+        annealing="exponential",
+        max_radius=2.0,
+        warm_steps=5,
+        num_inference_steps=50,
+        scheduler=None,
+        guidance_scale=None,
+        class_map=None,
+        value_range=None,
+        image_shape=None,
+        resize=None,
+        student=None,
+        revision=None,
+        local_files_only=False,
+        device="auto",
+        dtype="float32",
+        batch_size=64,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.ipc = ipc
+        self.backbone = backbone
+        self.clusterer = clusterer
+        self.projector = projector
+        self.strength = strength
+        self.kernel = kernel
+        self.bandwidth = bandwidth
+        self.normal_strength = normal_strength
+        self.guidance_interval = guidance_interval
+        self.guidance_form = guidance_form
+        self.clip_guidance = clip_guidance
+        self.tangents = tangents
+        self.annealing = annealing
+        self.max_radius = max_radius
+        self.warm_steps = warm_steps
+        self.num_inference_steps = num_inference_steps
+        self.scheduler = scheduler
+        self.guidance_scale = guidance_scale
+        self.class_map = class_map
+        self.value_range = value_range
+        self.image_shape = image_shape
+        self.resize = resize
+        self.student = student
+        self.revision = revision
+        self.local_files_only = local_files_only
+        self.device = device
+        self.dtype = dtype
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y):
+        """Encode the rows and find the centroids and neighbourhoods of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Rows of a table, or images of any numeric dtype.
+
+        y : array-like of shape (n_samples,)
+            Labels of any kind that scikit-learn's classifiers take.
+
+        Returns
+        -------
+        self : ManifoldGDDistiller
+            The fitted distiller.
+
+        Raises
+        ------
+        ValueError
+            If `X`, `y` or a parameter cannot be used; the message says what would do.
+        """
+        rows, y, row_shape = self._validate_rows(X, y, reset=True)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self._check_settings()
+        budgets = self._budgets(self.ipc)
+        self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+        self._fingerprint = joblib.hash((rows, self.classes_, labels))
+        latents = self._encode(rows, row_shape, labels)
+        self.value_range_ = self._format.value_range
+        self._rows = [np.flatnonzero(labels == k) for k in range(len(self.classes_))]
+        self._latents = [latents[rows_of_class] for rows_of_class in self._rows]
+
+        clusterer, projector = self._clusterer(), self._projector()
+        fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit_class)(clone(clusterer), clone(projector), Z, n)
+            for Z, n in zip(self._latents, budgets, strict=True)
+        )
+        self.clusterers_, self.projectors_ = map(list, zip(*fitted, strict=True))
+        centers = [clusterer.cluster_centers_ for clusterer in self.clusterers_]
+        self.cluster_centers_ = np.concatenate(centers)
+        self.centroid_classes_ = np.repeat(np.arange(len(centers)), [len(c) for c in centers])
+        return self
+
+    def sample(self, ipc=None, *, out_dir=None):
+        """Generate the distilled set.
+
+        Parameters
+        ----------
+        ipc : int or mapping of class to int, default=None
+            Samples a class; None is the budget of `fit`. Sample i of a class uses its i-th
+            centroid, modulo their number. A larger budget than that of `fit` grows the hierarchy
+            further.
+
+        out_dir : str or path-like, default=None
+            Keep each finished batch in this run directory, and go on from those that are there.
+            See :mod:`skdistill.io`.
+
+        Returns
+        -------
+        X_syn : ndarray of shape (n_samples, ...)
+            In the shape and dtype of a row of `X`, class by class.
+
+        y_syn : ndarray of shape (n_samples,)
+            Labels.
+
+        Raises
+        ------
+        ValueError
+            If `ipc` is not a budget for the classes of `fit`, or `out_dir` holds a run with other
+            settings.
+        """
+        check_is_fitted(self)
+        plan = self._plan(self.ipc if ipc is None else ipc)
+        scheduler = make_scheduler(self.scheduler, self.backbone_.default_scheduler)
+        scheduler.set_timesteps(self.num_inference_steps)
+        n_calls = len(scheduler.timesteps)
+        batches = list(gen_batches(len(plan.labels), self.batch_size))
+        run = None
+        if out_dir is not None:
+            run = RunDirectory(out_dir, self._format, self.classes_, *describe_run(self, plan))
+            if run.is_complete():
+                return load_distilled(out_dir)[0], self.classes_[plan.labels]
+        missing = [i for i in range(len(batches)) if run is None or not run.has(i)]
+
+        in_turn = effective_n_jobs(self.n_jobs) == 1
+        made = {}
+        with self._progress_bar(len(missing) * n_calls) as bar:
+            jobs = (
+                delayed(self._sample_batch)(plan, batches[i], bar.update if in_turn else None)
+                for i in missing
+            )
+            results = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
+            for i, X_batch in zip(missing, results, strict=True):
+                made[i] = X_batch
+                if run is not None:
+                    run.write(i, batches[i], X_batch)
+                if not in_turn:
+                    bar.update(n_calls)
+        X_syn = np.concatenate([made[i] if i in made else run.read(i) for i in range(len(batches))])
+        y_syn = self.classes_[plan.labels]
+        if run is not None:
+            run.finish(X_syn, y_syn, plan.labels)
+        return X_syn, y_syn
+
+    def transform(self, X=None):
+        """Return the guided counterpart of each row, or the distilled set.
+
+        Each row is carried half of the way into the guided interval by deterministic DDIM
+        inversion and denoised from there, pulled towards the nearest centroid of any class. Nothing
+        is drawn at random and no row depends on another.
+
+        Parameters
+        ----------
+        X : array-like of the shape of a row of `fit`, default=None
+            Rows. None returns ``sample()[0]``.
+
+        Returns
+        -------
+        X_guided : ndarray of the shape and dtype of `X`
+            One for each row.
+        """
+        check_is_fitted(self)
+        rows, _, row_shape = self._validate_rows(X)
+        latents = self.backbone_.encode(self._format.to_backbone(rows), self._calls())
+        nearest = pairwise_distances_argmin(latents.reshape(len(rows), -1), self.cluster_centers_)
+        plan = _Plan(self.cluster_centers_, self.centroid_classes_, nearest)
+        scheduler = make_scheduler("DDIMScheduler", self.backbone_.default_scheduler)
+        scheduler.set_timesteps(self.num_inference_steps)
+        share = 1.0 - (scheduler.timesteps + 1.0) / scheduler.config.num_train_timesteps
+        timesteps = scheduler.timesteps[share >= np.mean(self.guidance_interval)]
+
+        X_guided = []
+        with self._progress_bar(2 * len(timesteps) * math.ceil(len(rows) / self.batch_size)) as bar:
+            for batch in gen_batches(len(rows), self.batch_size):
+                start = torch.from_numpy(latents[batch])
+                X_guided.append(
+                    self._denoise(plan, batch, scheduler, start, bar.update, timesteps=timesteps)
+                )
+        return np.concatenate(X_guided).reshape(-1, *row_shape)
+
+    def score(self, X, y):
+        """Return the accuracy on real rows of a student trained on the distilled set.
+
+        Parameters
+        ----------
+        X : array-like of the shape of a row of `fit`
+            Real rows, held out.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        score : float
+            Share of the rows that the student labels rightly. A student whose tags say that it
+            takes three dimensions sees images, any other flattened rows.
+        """
+        X_syn, y_syn = self.sample()
+        rows, y, _ = self._validate_rows(X, y)
+        student = self.student
+        if student is None:
+            student = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        student = clone(student)
+        if get_tags(student).input_tags.three_d_array and self._format.image_shape is not None:
+            shape = (-1, *self._format.image_shape)
+        else:
+            shape = (-1, rows.shape[1])
+        student.fit(X_syn.reshape(shape), y_syn)
+        return accuracy_score(y, student.predict(rows.reshape(shape)))
+
+    def _validate_rows(self, X, y="no_validation", *, reset=False):
+        """Return flattened rows, labels and the shape of one row; check both."""
+        if isinstance(X, (list, tuple)):
+            X = np.asarray(X)
+        shape = getattr(X, "shape", ())
+        if len(shape) > 2:
+            row_shape = tuple(shape[1:])
+            if len(shape) > 4:
+                raise ValueError(
+                    f"X has the shape {shape}; it must be (n_samples, n_features), (n_samples, "
+                    "height, width) or (n_samples, height, width, channels)."
+                )
+            X = np.asarray(X).reshape(shape[0], math.prod(row_shape))
+        if isinstance(y, str):
+            X = validate_data(self, X, reset=reset)
+        else:
+            X, y = validate_data(self, X, y, reset=reset)
+            check_classification_targets(y)
+        if len(shape) <= 2:
+            row_shape = (X.shape[1],)
+        if not reset and row_shape not in (self._format.row_shape, self._format.image_shape):
+            raise ValueError(
+                f"A row of X has the shape {row_shape}, but fit saw {self._format.row_shape}."
+            )
+        return X, y, row_shape
+
+    def _check_settings(self):
+        """Raise ValueError for what single parameters' constraints cannot see."""
+        interval = tuple(self.guidance_interval)
+        if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+            raise ValueError(
+                "guidance_interval must be (start, stop) with 0 <= start <= stop <= 1, got "
+                f"{self.guidance_interval!r}."
+            )
+        for name in ("strength", "normal_strength"):
+            if self.guidance_form == "clean" and getattr(self, name) > 1:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be in [0, 1] with guidance_form='clean'."
+                )
+
+    def _budgets(self, ipc):
+        """Return the number of samples of each class."""
+        if isinstance(ipc, Mapping):
+            classes = self.classes_.tolist()
+            unknown = [label for label in ipc if label not in classes]
+            silent = [label for label in classes if label not in ipc]
+            if unknown or silent:
+                raise ValueError(
+                    f"ipc={ipc!r} must name each class of y and no other; y has {classes}."
+                )
+            budgets = [ipc[label] for label in classes]
+        else:
+            budgets = [ipc] * len(self.classes_)
+        for n in budgets:
+            if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+                raise ValueError(f"ipc must be an integer of at least 1 a class, got {n!r}.")
+        return budgets
+
+    def _encode(self, rows, row_shape, labels):
+        """Make the backbone and the data's format; return flattened latents."""
+        if isinstance(self.backbone, str) and self.backbone == "closed-form":
+            self.backbone_ = ClosedFormBackbone(self.seed_)
+        elif isinstance(self.backbone, (str, os.PathLike)):
+            folder = find_backbone(
+                self.backbone, revision=self.revision, local_files_only=self.local_files_only
+            )
+            self.backbone_ = DiTBackbone(folder, self.dtype)
+        else:
+            # Its own fit must not reach the caller's object.
+            self.backbone_ = copy.copy(self.backbone)
+        self._format = infer_format(
+            rows,
+            row_shape,
+            image_shape=self.image_shape,
+            value_range=self.value_range,
+            network_shape=getattr(self.backbone_, "image_shape", None),
+            resize=self.resize,
+        )
+        x = self._format.to_backbone(rows)
+        if hasattr(self.backbone_, "fit"):
+            self.backbone_.fit(x, labels, len(self.classes_))
+            self._model_classes = np.arange(len(self.classes_))
+            if self._format.image_shape is not None:
+                warnings.warn(
+                    "Images through the closed-form backbone come out blurred: it knows a class as "
+                    "a mixture of Gaussians only. Better choices: a shipped backbone "
+                    f"({', '.join(map(repr, shipped_backbones()))}), a folder made from your "
+                    "images by skdistill.training.pretrain, or the hub id of a class-conditional "
+                    "DiT.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+        else:
+            self._model_classes = self.backbone_.class_indices(self.classes_, self.class_map)
+        self.backbone_.to(self._device())
+        latents = self.backbone_.encode(x, self._calls())
+        if not hasattr(self.backbone_, "fit"):
+            few = np.linspace(0, len(x) - 1, min(len(x), RECONSTRUCTION_ROWS)).astype(int)
+            decoded = self.backbone_.decode(torch.from_numpy(latents[few]), self._calls())
+            warn_if_poor(x[few], decoded, self.backbone_.name)
+        return latents.reshape(len(rows), -1)
+
+    def _device(self):
+        """Return the device to compute on."""
+        wanted = self.device
+        if wanted == "auto":
+            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+            if wanted == "cpu" and torch.backends.mps.is_available():
+                # float64, which the closed form may need, does not exist there.
+                wanted = "cpu" if hasattr(self.backbone_, "fit") else "mps"
+        try:
+            return torch.device(wanted)
+        except RuntimeError as error:
+            raise ValueError(
+                f"device={wanted!r} is not known; 'auto', 'cpu', 'cuda' and 'mps' are."
+            ) from error
+
+    def _calls(self):
+        return BatchedCalls(self.batch_size)
+
+    def _clusterer(self):
+        """Return an unfitted clusterer that this distiller's seed decides."""
+        clusterer = HierarchicalIPC() if self.clusterer is None else clone(self.clusterer)
+        params = clusterer.get_params()
+        if "random_state" in params and params["random_state"] is None:
+            clusterer.set_params(random_state=self.seed_)
+        return clusterer
+
+    def _projector(self):
+        """Return an unfitted projector; it measures distances even where none projects."""
+        if self.projector is None or _is_passthrough(self.projector):
+            return TangentProjector()
+        return clone(self.projector)
+
+    def _progress_bar(self, total):
+        # None leaves it to tqdm to see whether anybody watches.
+        disable = None if self.verbose else True
+        return tqdm(total=total, desc="denoising", unit="step", disable=disable)
+
+    def _plan(self, ipc):
+        """Assign every sample of a set to its centroid; grow hierarchies that are too small."""
+        budgets = self._budgets(ipc)
+        centers, assigned, indices, levels, n_centers = [], [], [], [], 0
+        for clusterer, Z, n in zip(self.clusterers_, self._latents, budgets, strict=True):
+            if n > len(clusterer.cluster_centers_) and isinstance(clusterer, HierarchicalIPC):
+                clusterer = copy.copy(clusterer).set_params(ipc=_capped(n, Z), warm_start=True)
+                clusterer.fit(Z)
+            centers.append(clusterer.cluster_centers_)
+            assigned.append(n_centers + np.arange(n) % len(centers[-1]))
+            indices.append(np.arange(n))
+            depths = getattr(clusterer, "prototype_levels_", None)
+            levels += [None] * len(centers[-1]) if depths is None else depths.tolist()
+            n_centers += len(centers[-1])
+        return _Plan(
+            np.concatenate(centers),
+            np.repeat(np.arange(len(centers)), [len(c) for c in centers]),
+            np.concatenate(assigned),
+            np.concatenate(indices),
+            levels,
+        )
+
+    def _sample_batch(self, plan, batch, progress):
+        """Generate the samples of one batch of the plan, in the caller's terms."""
+        scheduler = make_scheduler(self.scheduler, self.backbone_.default_scheduler)
+        scheduler.set_timesteps(self.num_inference_steps)
+        places = zip(plan.labels[batch], plan.indices[batch], strict=True)
+        generators = [sample_generator(self.seed_, int(k), int(i)) for k, i in places]
+        like = torch.from_numpy(plan.centers[:0])
+        start = draw_noise(self.backbone_.latent_shape, generators, scheduler, like)
+        return self._denoise(plan, batch, scheduler, start, progress, generators=generators)
+
+    def _denoise(self, plan, batch, scheduler, start, progress, *, timesteps=None, generators=None):
+        """Denoise one batch under guidance, from noise or, with `timesteps`, from latents."""
+        device = self._device()
+        calls = self._calls()
+        radii = radius_multipliers(self.annealing, self.max_radius, self.warm_steps)
+        labels = torch.from_numpy(self._model_classes[plan.labels[batch]]).to(device)
+        x = start.to(device)
+        options = {"guidance_scale": self.guidance_scale, "progress": progress or (lambda: None)}
+        if timesteps is not None:
+            x = invert(self.backbone_, x, labels, scheduler, calls, timesteps=timesteps, **options)
+        z = denoise(
+            self.backbone_,
+            x,
+            labels,
+            scheduler,
+            calls,
+            timesteps=timesteps,
+            guidance=self._guidance(radii),
+            targets=prepare_targets(
+                plan.centers,
+                plan.center_classes,
+                plan.assigned[batch],
+                self.projectors_,
+                radii=radii,
+                tangents=None if _is_passthrough(self.projector) else self.tangents,
+                device=device,
+            ),
+            paper_form=self.guidance_form == "paper",
+            generators=generators,
+            **options,
+        )
+        return self._format.from_backbone(self.backbone_.decode(z, calls))
+
+    def _guidance(self, radii):
+        return Guidance(
+            strength=self.strength,
+            kernel=self.kernel,
+            bandwidth=self.bandwidth,
+            normal_strength=self.normal_strength,
+            interval=tuple(self.guidance_interval),
+            stages=len(radii),
+            clip=self.clip_guidance,
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which centroid each sample of a set is pulled towards.
+
+    Attributes
+    ----------
+    centers : ndarray of shape (n_centroids, n_latent_features)
+    center_classes : ndarray of shape (n_centroids,)
+    assigned : ndarray of shape (n_samples,)
+        The centroid of each sample.
+    indices : ndarray of shape (n_samples,) or None
+        Its number within its class, where it has one.
+    levels : list of length n_centroids or None
+        Depth of each centroid in its tree, None where the clusterer has none.
+    """
+
+    centers: np.ndarray
+    center_classes: np.ndarray
+    assigned: np.ndarray
+    indices: np.ndarray | None = None
+    levels: list | None = None
+
+    @property
+    def labels(self):
+        return self.center_classes[self.assigned]
+
+
+def _is_passthrough(projector):
+    return isinstance(projector, str) and projector == "passthrough"
+
+
+def _optional_X(transform):
+    """Let a wrapped transform be called without X."""
+
+    @wraps(transform)
+    def transform_or_sample(self, X=None):
+        return self.sample()[0] if X is None else transform(self, X)
+
+    return transform_or_sample
+
+
+# scikit-learn's wrapper for set_output demands X, whose index it would keep.
+ManifoldGDDistiller.transform = _optional_X(ManifoldGDDistiller.transform)
+
+
+def _capped(n, Z):
+    """Return how many of `n` centroids the rows `Z` can carry: no more than are distinct."""
+    return min(n, len(np.unique(Z, axis=0))) if n > 1 else n
+
+
+def _fit_class(clusterer, projector, Z, n):
+    """Fit clusterer and projector to the latents of one class."""
+    params = clusterer.get_params()
+    for name in ("ipc", "n_clusters"):
+        if name in params:
+            clusterer.set_params(**{name: _capped(n, Z)})
+    clusterer.fit(Z)
+    if not hasattr(clusterer, "cluster_centers_"):
+        raise ValueError(
+            f"clusterer={clusterer!r} has no cluster_centers_ after fit; HierarchicalIPC, KMeans "
+            "and BisectingKMeans have."
+        )
+    return clusterer, projector.fit(Z)

@@ -1,0 +1,467 @@
+"""The reverse diffusion loop: any scheduler of diffusers' Karras family, guided or not.
+
+A backbone predicts, a scheduler steps, a :class:`~skdistill.guidance.Guidance` corrects the clean
+prediction in between. Nothing here knows of trees, kernels or classes' names.
+"""
+
+import inspect
+import math
+
+import diffusers
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+__all__ = [
+    "BatchedCalls",
+    "clean_prediction",
+    "denoise",
+    "draw_noise",
+    "invert",
+    "make_scheduler",
+    "model_prediction",
+    "paper_rate",
+    "sample_generator",
+    "signal_level",
+]
+
+
+class BatchedCalls:
+    """Call a function on slices of its arguments; halve the slices when memory runs out.
+
+    Parameters
+    ----------
+    batch_size : int
+        Number of rows a call starts with. What a device turned out to hold is remembered for the
+        calls that follow.
+    """
+
+    def __init__(self, batch_size):
+        self.batch_size = batch_size
+
+    def __call__(self, function, *tensors):
+        """Return ``function(*tensors)``, computed in slices along the first axis.
+
+        Parameters
+        ----------
+        function : callable
+            Takes slices of `tensors`, returns a tensor with as many rows.
+
+        *tensors : Tensor
+            Of equal length, at least one row.
+
+        Returns
+        -------
+        result : Tensor
+            The results, concatenated.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            If a single row does not fit.
+        """
+        results, start = [], 0
+        while start < len(tensors[0]):
+            try:
+                results.append(function(*(t[start : start + self.batch_size] for t in tensors)))
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size = math.ceil(self.batch_size / 2)
+                torch.cuda.empty_cache()
+            else:
+                start += self.batch_size
+        return torch.cat(results)
+
+
+def make_scheduler(scheduler, default):
+    """Return a fresh scheduler that leaves the clean prediction as it is.
+
+    Parameters
+    ----------
+    scheduler : str, diffusers scheduler or None
+        A class name of diffusers, such as "DDIMScheduler", which then takes the noise schedule of
+        `default`; a scheduler, which is taken with its own configuration; None for `default`.
+
+    default : diffusers scheduler
+        The backbone's own.
+
+    Returns
+    -------
+    scheduler : diffusers scheduler
+        With ``clip_sample`` and ``thresholding`` off: both would undo guidance, and latents have
+        no bounds to be clipped to.
+
+    Raises
+    ------
+    ValueError
+        If diffusers has no scheduler of that name, or if it is one for flow matching.
+    """
+    if isinstance(scheduler, str):
+        kind = getattr(diffusers, scheduler, None)
+        if not (inspect.isclass(kind) and issubclass(kind, diffusers.SchedulerMixin)):
+            raise ValueError(
+                f"scheduler={scheduler!r} is not a scheduler of diffusers; give a class name such "
+                "as 'DDPMScheduler', 'DDIMScheduler' or 'DPMSolverMultistepScheduler'."
+            )
+        config = default.config
+    else:
+        kind = type(default if scheduler is None else scheduler)
+        config = (default if scheduler is None else scheduler).config
+    if "prediction_type" not in inspect.signature(kind).parameters:
+        raise ValueError(
+            f"scheduler={kind.__name__!r} does not belong to diffusers' Karras family, which "
+            "predicts noise, sample or velocity; 'DDPMScheduler' and 'DDIMScheduler' do."
+        )
+    known = set(inspect.signature(kind).parameters)
+    made = kind.from_config({key: value for key, value in config.items() if key in known})
+    off = {"clip_sample": False, "thresholding": False}
+    if kind is not diffusers.DDPMScheduler:
+        # Only DDPM reads a learned variance; denoise() gives the others the mean alone.
+        off["variance_type"] = None
+    made.register_to_config(**{key: value for key, value in off.items() if key in made.config})
+    return made
+
+
+def signal_level(scheduler, t):
+    """Return alpha_bar of the sample that the scheduler holds before its step at `t`.
+
+    Parameters
+    ----------
+    scheduler : diffusers scheduler
+        After ``set_timesteps`` and ``set_begin_index``.
+
+    t : Tensor of shape ()
+        The timestep.
+
+    Returns
+    -------
+    alpha_bar : Tensor of shape (), dtype float64
+        In [0, 1]. 1 / (1 + sigma^2) for schedulers that count in sigmas.
+    """
+    if hasattr(scheduler, "sigmas"):
+        index = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
+        return 1.0 / (1.0 + scheduler.sigmas[index].double() ** 2)
+    return scheduler.alphas_cumprod[int(t)].double()
+
+
+def clean_prediction(prediction, x_t, alpha_bar, prediction_type):
+    """Turn a model's prediction into the clean sample that it stands for.
+
+    Parameters
+    ----------
+    prediction : Tensor
+        What the model predicts at `x_t`.
+
+    x_t : Tensor of the same shape
+        The noisy sample, sqrt(alpha_bar) x + sqrt(1 - alpha_bar) eps.
+
+    alpha_bar : Tensor of shape ()
+        Noise level.
+
+    prediction_type : {"epsilon", "sample", "v_prediction"}
+        The noise eps, the clean x, or the velocity sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x.
+
+    Returns
+    -------
+    x0 : Tensor of the same shape
+        The clean prediction.
+
+    Raises
+    ------
+    ValueError
+        If `prediction_type` is something else.
+    """
+    signal, noise = alpha_bar.sqrt().to(x_t), (1.0 - alpha_bar).sqrt().to(x_t)
+    if prediction_type == "epsilon":
+        return (x_t - noise * prediction) / signal
+    if prediction_type == "v_prediction":
+        return signal * x_t - noise * prediction
+    if prediction_type == "sample":
+        return prediction
+    raise ValueError(
+        f"The backbone's prediction_type is {prediction_type!r}; it must be 'epsilon', 'sample' "
+        "or 'v_prediction'."
+    )
+
+
+def model_prediction(x0, x_t, alpha_bar, prediction_type):
+    """Undo :func:`clean_prediction`: what a model would have predicted to mean `x0`.
+
+    Parameters
+    ----------
+    x0 : Tensor
+        A clean sample.
+
+    x_t : Tensor of the same shape
+        The noisy sample.
+
+    alpha_bar : Tensor of shape ()
+        Noise level, below 1.
+
+    prediction_type : {"epsilon", "sample", "v_prediction"}
+        See :func:`clean_prediction`.
+
+    Returns
+    -------
+    prediction : Tensor of the same shape
+        In the model's own terms.
+    """
+    signal, noise = alpha_bar.sqrt().to(x_t), (1.0 - alpha_bar).sqrt().to(x_t)
+    if prediction_type == "epsilon":
+        return (x_t - signal * x0) / noise
+    if prediction_type == "v_prediction":
+        return (signal * x_t - x0) / noise
+    return x0
+
+
+def paper_rate(scheduler, t):
+    """Return sigma_t / c1_t, the paper's pull in terms of the clean prediction.
+
+    The paper adds strength * sigma_t * g to the mean of the DDPM posterior, in which the clean
+    prediction has the weight c1_t = sqrt(abar_prev) beta_t / (1 - abar_t). It is the same as adding
+    strength * sigma_t / c1_t * g to the clean prediction, with the fixed small variance
+    sigma_t^2 = beta_t (1 - abar_prev) / (1 - abar_t).
+
+    Parameters
+    ----------
+    scheduler : diffusers.DDPMScheduler
+        After ``set_timesteps``.
+
+    t : Tensor of shape ()
+        The timestep.
+
+    Returns
+    -------
+    rate : float
+        Large where noise dominates, 0 at the last step.
+    """
+    previous = scheduler.previous_timestep(t)
+    abar = float(scheduler.alphas_cumprod[int(t)])
+    abar_previous = float(scheduler.alphas_cumprod[int(previous)]) if previous >= 0 else 1.0
+    beta = 1.0 - abar / abar_previous
+    sigma = math.sqrt(beta * (1.0 - abar_previous) / (1.0 - abar))
+    return sigma * (1.0 - abar) / (math.sqrt(abar_previous) * beta)
+
+
+def sample_generator(seed, class_index, index):
+    """Return the random stream of one sample, which nothing but its place in the set decides.
+
+    Parameters
+    ----------
+    seed : int
+        Root seed of the set.
+
+    class_index : int
+        Place of the class among the sorted classes.
+
+    index : int
+        Number of the sample within the class.
+
+    Returns
+    -------
+    generator : torch.Generator
+        On the CPU whatever the device, so that every device draws the same noise.
+    """
+    state = np.random.SeedSequence([seed, class_index, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def _predict(backbone, x_t, t, alpha_bar, labels, guidance_scale, calls):
+    """Return the mean and, where the model has learned one, the variance part of its output."""
+    output = calls(
+        lambda x, y: backbone.predict(x, t, alpha_bar, y, guidance_scale).to(x_t.dtype),
+        x_t,
+        labels,
+    )
+    channels = x_t.shape[1]
+    return output[:, :channels], output[:, channels:]
+
+
+@torch.no_grad()
+def denoise(
+    backbone,
+    x,
+    labels,
+    scheduler,
+    calls,
+    *,
+    timesteps=None,
+    guidance=None,
+    targets=None,
+    paper_form=False,
+    guidance_scale=None,
+    generators=None,
+    progress=lambda: None,
+):
+    """Run the reverse process from noise to clean latents.
+
+    Parameters
+    ----------
+    backbone : object with ``predict``
+        See :mod:`skdistill.backbones`.
+
+    x : Tensor of shape (n_samples, *latent_shape)
+        Noise, in the scheduler's own scale.
+
+    labels : Tensor of shape (n_samples,), dtype int64
+        The backbone's classes.
+
+    scheduler : diffusers scheduler
+        After ``set_timesteps``; from :func:`make_scheduler`.
+
+    calls : BatchedCalls
+        Splits the network's calls.
+
+    timesteps : Tensor, default=None
+        The last of the scheduler's timesteps, where the run starts with `x` in the middle.
+
+    guidance : Guidance, default=None
+        Correction of the clean predictions. None is the unguided model.
+
+    targets : Targets, default=None
+        What `guidance` pulls the samples towards.
+
+    paper_form : bool, default=False
+        Guide by strength * sigma_t, as the paper does, instead of by strength. DDPM only.
+
+    guidance_scale : float, default=None
+        Classifier-free guidance; None for the backbone's own.
+
+    generators : list of torch.Generator, default=None
+        One a sample, for schedulers that add noise.
+
+    progress : callable, default=does nothing
+        Called after each step.
+
+    Returns
+    -------
+    x : Tensor of shape (n_samples, *latent_shape)
+        Clean latents.
+    """
+    n_train = scheduler.config.num_train_timesteps
+    prediction_type = scheduler.config.prediction_type
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    step_options = {"generator": generators} if takes_generator else {}
+    keeps_variance = getattr(scheduler.config, "variance_type", None) in (
+        "learned",
+        "learned_range",
+    )
+    timesteps = scheduler.timesteps if timesteps is None else timesteps
+    scheduler_skips = len(scheduler.timesteps) - len(timesteps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(scheduler_skips)
+
+    for t in timesteps:
+        x_t = scheduler.scale_model_input(x, t)
+        alpha_bar = signal_level(scheduler, t)
+        prediction, variance = _predict(backbone, x_t, t, alpha_bar, labels, guidance_scale, calls)
+        fraction = 1.0 - (float(t) + 1.0) / n_train
+        if guidance is not None and guidance.covers(fraction):
+            x0 = clean_prediction(prediction, x_t, alpha_bar, prediction_type)
+            # Counted in noise levels, since some schedulers call more often than they have steps.
+            step = int((fraction - guidance.interval[0]) * scheduler.num_inference_steps + 1e-6)
+            x0 = guidance.correct(
+                x0.flatten(1),
+                x_t.flatten(1),
+                float(alpha_bar),
+                step,
+                targets,
+                rate=paper_rate(scheduler, t) if paper_form else 1.0,
+            ).reshape(x0.shape)
+            prediction = model_prediction(x0, x_t, alpha_bar, prediction_type)
+        if keeps_variance:
+            prediction = torch.cat([prediction, variance], dim=1)
+        x = scheduler.step(prediction, t, x, **step_options).prev_sample
+        progress()
+    return x
+
+
+@torch.no_grad()
+def invert(
+    backbone,
+    x,
+    labels,
+    scheduler,
+    calls,
+    *,
+    timesteps,
+    guidance_scale=None,
+    progress=lambda: None,
+):
+    """Carry clean latents up to a noise level by deterministic DDIM inversion.
+
+    Each step is DDIM's own, x = sqrt(abar) x0 + sqrt(1 - abar) eps, towards more noise instead of
+    less, so a row's noise comes from the row itself.
+
+    Parameters
+    ----------
+    backbone : object with ``predict``
+        See :mod:`skdistill.backbones`.
+
+    x : Tensor of shape (n_samples, *latent_shape)
+        Clean latents.
+
+    labels : Tensor of shape (n_samples,), dtype int64
+        The backbone's classes.
+
+    scheduler : diffusers.DDIMScheduler
+        After ``set_timesteps``; from :func:`make_scheduler`.
+
+    calls : BatchedCalls
+        Splits the network's calls.
+
+    timesteps : Tensor
+        The last of the scheduler's timesteps, most noise first; the result is at the first.
+
+    guidance_scale : float, default=None
+        Classifier-free guidance; None for the backbone's own.
+
+    progress : callable, default=does nothing
+        Called after each step.
+
+    Returns
+    -------
+    x : Tensor of shape (n_samples, *latent_shape)
+        Noisy latents.
+    """
+    prediction_type = scheduler.config.prediction_type
+    previous = scheduler.final_alpha_cumprod.double()
+    for t in reversed(timesteps):
+        alpha_bar = signal_level(scheduler, t)
+        # As usual, the noise at the level gone to stands for the one in between.
+        prediction, _ = _predict(backbone, x, t, alpha_bar, labels, guidance_scale, calls)
+        x0 = clean_prediction(prediction, x, alpha_bar, prediction_type)
+        noise = model_prediction(x0, x, alpha_bar, "epsilon")
+        x0 = clean_prediction(noise, x, previous, "epsilon")
+        x = alpha_bar.sqrt().to(x) * x0 + (1.0 - alpha_bar).sqrt().to(x) * noise
+        previous = alpha_bar
+        progress()
+    return x
+
+
+def draw_noise(latent_shape, generators, scheduler, like):
+    """Draw the starting noise of each sample from its own stream.
+
+    Parameters
+    ----------
+    latent_shape : tuple of int
+        Shape of one latent.
+
+    generators : list of torch.Generator
+        One a sample.
+
+    scheduler : diffusers scheduler
+        After ``set_timesteps``; sets the noise's standard deviation.
+
+    like : Tensor
+        Gives dtype and device.
+
+    Returns
+    -------
+    x : Tensor of shape (len(generators), *latent_shape)
+        The start of the reverse process.
+    """
+    shape = (len(generators), *latent_shape)
+    noise = randn_tensor(shape, generator=generators, device=like.device, dtype=like.dtype)
+    return noise * scheduler.init_noise_sigma

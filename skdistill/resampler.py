@@ -1,0 +1,93 @@
+"""The distiller in imbalanced-learn's convention."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+
+from skdistill.distiller import ManifoldGDDistiller
+
+__all__ = ["ManifoldGDResampler"]
+
+
+class ManifoldGDResampler(BaseEstimator):
+    """Replace a data set by its distilled set, as a step of imbalanced-learn's pipelines.
+
+    Those refuse a step that has both ``transform`` and ``fit_resample``, so this one has no
+    ``transform``: the distilled set is what later steps are fitted on, and rows to be predicted
+    pass unchanged.
+
+    Parameters
+    ----------
+    distiller : ManifoldGDDistiller, default=None
+        What distils. None is ``ManifoldGDDistiller()``.
+
+    Attributes
+    ----------
+    distiller_ : ManifoldGDDistiller
+        The fitted distiller.
+
+    See Also
+    --------
+    ManifoldGDDistiller : Does the work.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skdistill import ManifoldGDDistiller, ManifoldGDResampler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> resampler = ManifoldGDResampler(ManifoldGDDistiller(ipc=3, random_state=0))
+    >>> X_syn, y_syn = resampler.fit_resample(X, y)
+    >>> X_syn.shape
+    (9, 4)
+    """
+
+    _parameter_constraints = {"distiller": [ManifoldGDDistiller, None]}
+
+    def __init__(self, distiller=None):
+        self.distiller = distiller
+
+    def fit(self, X, y):
+        """Fit the distiller.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; what the distiller takes.
+
+        y : array-like of shape (n_samples,)
+            Labels.
+
+        Returns
+        -------
+        self : ManifoldGDResampler
+            The fitted resampler.
+        """
+        self._validate_params()
+        distiller = ManifoldGDDistiller() if self.distiller is None else clone(self.distiller)
+        self.distiller_ = distiller.fit(X, y)
+        return self
+
+    def fit_resample(self, X, y):
+        """Return the distilled set of (X, y).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; what the distiller takes.
+
+        y : array-like of shape (n_samples,)
+            Labels.
+
+        Returns
+        -------
+        X_syn : ndarray or DataFrame of shape (n_synthetic, n_features)
+            A data frame where `X` is one, with its columns.
+
+        y_syn : ndarray or Series of shape (n_synthetic,)
+            A series where `y` is one, with its name.
+        """
+        X_syn, y_syn = self.fit(X, y).distiller_.sample()
+        if hasattr(X, "columns"):
+            X_syn = type(X)(X_syn, columns=X.columns)
+        if hasattr(y, "name") and not isinstance(y, np.ndarray):
+            y_syn = type(y)(y_syn, name=y.name)
+        return X_syn, y_syn
