@@ -169,6 +169,7 @@ def posterior_weights(x_t, neighbors, alpha_bar, min_effective, *, present=None)
     squared_distances = xp.sum(difference * difference, axis=2)
     if present is None:
         present = xp.ones_like(squared_distances)
+    present = xp.astype(present, squared_distances.dtype)
     return _tempered_weights(xp, squared_distances, present, alpha_bar, min_effective)
 
 
@@ -179,12 +180,13 @@ def _tempered_weights(xp, squared_distances, present, alpha_bar, min_effective):
     ----------
     squared_distances : array of shape (n_points, n_neighbors)
     present : array of shape (n_points, n_neighbors), dtype of `squared_distances`
-        One where there is a neighbour, zero where there is only padding, none of it nearest.
+        One where there is a neighbour, zero where there is only padding.
     """
     # A clean point is the limit of ever less noise; tempering makes its weights finite.
     variance = max(1.0 - alpha_bar, float(xp.finfo(squared_distances.dtype).eps))
-    energies = squared_distances - xp.min(squared_distances, axis=1, keepdims=True)
-    energies = energies * present / (2.0 * variance)
+    farthest = xp.max(squared_distances, axis=1, keepdims=True)
+    nearest = xp.min(xp.where(present > 0, squared_distances, farthest), axis=1, keepdims=True)
+    energies = (squared_distances - nearest) * present / (2.0 * variance)
 
     def weights_at(beta):
         weights = present * xp.exp(-beta * energies)

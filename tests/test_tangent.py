@@ -296,6 +296,21 @@ def test_posterior_weights_are_as_broad_as_asked(seed, alpha_bar, scale, min_eff
     assert np.all(np.diff(np.take_along_axis(weights, order, axis=1), axis=1) <= 1e-15)
 
 
+@pytest.mark.parametrize("alpha_bar", [0.3, 0.9999])
+def test_padding_has_no_weight_even_where_it_is_nearest(alpha_bar):
+    rng = np.random.default_rng(0)
+    x_t, neighbors = rng.normal(size=(5, 3)), 50 * rng.normal(size=(5, 8, 3))
+    neighbors[:, 2] = x_t / np.sqrt(alpha_bar)
+    present = np.ones((5, 8))
+    present[:, 2] = 0
+    weights = posterior_weights(x_t, neighbors, alpha_bar, 4, present=present)
+    others = np.delete(neighbors, 2, axis=1)
+    assert_array_equal(weights[:, 2], 0)
+    assert_allclose(
+        np.delete(weights, 2, axis=1), posterior_weights(x_t, others, alpha_bar, 4), atol=1e-12
+    )
+
+
 def test_zero_weight_is_absence():
     rng = np.random.default_rng(0)
     neighbors = rng.normal(size=(3, 8, 20))
