@@ -27,8 +27,9 @@ def infer_value_range(X):
     Returns
     -------
     value_range : tuple of float
-        The range of the dtype for integers, (0, 1) for floats that lie within it, otherwise the
-        smallest and the largest value of `X`.
+        The range of the dtype for bytes and unsigned integers of 16 bits, in which images are
+        stored; (0, 1) for floats and booleans that lie within it; otherwise the smallest and the
+        largest value of `X`.
 
     Examples
     --------
@@ -39,11 +40,10 @@ def infer_value_range(X):
     >>> infer_value_range(np.array([[[0.0, 16.0]]]))
     (0.0, 16.0)
     """
-    if np.issubdtype(X.dtype, np.integer):
-        info = np.iinfo(X.dtype)
-        return float(info.min), float(info.max)
+    if X.dtype in (np.uint8, np.uint16):
+        return 0.0, float(np.iinfo(X.dtype).max)
     low, high = float(X.min()), float(X.max())
-    if low >= 0.0 and high <= 1.0:
+    if low >= 0.0 and high <= 1.0 and X.dtype.kind in "fb":
         return 0.0, 1.0
     if low == high:
         return low, low + 1.0
@@ -128,9 +128,12 @@ def from_networks(x, value_range, *, shape, dtype):
     low, high = value_range
     x = (np.clip(x, -1.0, 1.0).astype(np.float64) + 1.0) * ((high - low) / 2.0) + low
     x = np.moveaxis(x, 1, -1).reshape(len(x), *shape)
-    if np.issubdtype(dtype, np.integer):
-        x = np.rint(x)
-    return x.astype(dtype)
+    return _rounded(x, dtype)
+
+
+def _rounded(x, dtype):
+    """Cast to `dtype`, to the nearest value where it holds no fractions."""
+    return (np.rint(x) if np.dtype(dtype).kind in "iub" else x).astype(dtype)
 
 
 def infer_format(
@@ -264,9 +267,7 @@ class DataFormat:
             A table as it is, or images in [-1, 1]. Floats of 64 bits and tables of integers in
             float64, unless a network sets the shape; float32 otherwise.
         """
-        exact = self.dtype == np.float64 or (
-            self.image_shape is None and np.issubdtype(self.dtype, np.integer)
-        )
+        exact = self.dtype == np.float64 or (self.image_shape is None and self.dtype.kind in "iub")
         dtype = np.float64 if exact and self.network_shape is None else np.float32
         if self.image_shape is None:
             return X.astype(dtype)
@@ -291,8 +292,7 @@ class DataFormat:
             Rows in the caller's own terms.
         """
         if self.image_shape is None:
-            X = np.clip(x, *self.value_range)
-            return (np.rint(X) if np.issubdtype(self.dtype, np.integer) else X).astype(self.dtype)
+            return _rounded(np.clip(x, *self.value_range), self.dtype)
         if x.shape[1:] != self.channels_first:
             x = _resized(x, self.channels_first[1:], self.resize)
             if x.shape[1] > self.channels_first[0]:

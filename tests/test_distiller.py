@@ -1,8 +1,497 @@
+import pickle
+import subprocess
+import sys
+import warnings
+
+import diffusers
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import write_dit_folder
+from sklearn.base import clone
+from sklearn.cluster import DBSCAN, BisectingKMeans, KMeans
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skdistill import ManifoldGDDistiller
+from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector
+from skdistill.backbones import ClosedFormBackbone, DiTBackbone
 
 
 @parametrize_with_checks([ManifoldGDDistiller()])
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return load_iris(return_X_y=True)
+
+
+def distil(X, y, **params):
+    params = {"ipc": 3, "random_state": 0, "num_inference_steps": 10, **params}
+    distiller = ManifoldGDDistiller(**params)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Images through the closed-form")
+        warnings.filterwarnings("ignore", "The VAE of backbone")
+        return distiller.fit(X, y)
+
+
+class TestSample:
+    def test_shapes_labels_and_order(self, iris):
+        X_syn, y_syn = distil(*iris).sample()
+        assert X_syn.shape == (9, 4)
+        assert y_syn.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+    def test_two_calls_give_the_same_set(self, iris):
+        distiller = distil(*iris, random_state=None)
+        np.testing.assert_array_equal(distiller.sample()[0], distiller.sample()[0])
+
+    def test_a_seed_fixes_the_set_and_another_changes_it(self, iris):
+        first, same, other = (distil(*iris, random_state=s).sample()[0] for s in (1, 1, 2))
+        np.testing.assert_array_equal(first, same)
+        assert not np.allclose(first, other)
+
+    @pytest.mark.parametrize("tangents", ["prepared", "posterior"])
+    @pytest.mark.parametrize("batch_size", [1, 7, 100])
+    def test_the_set_does_not_depend_on_the_batch_size(self, iris, batch_size, tangents):
+        options = {"tangents": tangents, "strength": 0.5}
+        expected, _ = distil(*iris, **options).sample()
+        actual, _ = distil(*iris, batch_size=batch_size, **options).sample()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+    @pytest.mark.parametrize("batch_size", [1, 7, 100])
+    def test_nor_do_images_of_a_network(self, dit_folder, small_images, batch_size):
+        X, y = small_images[0].astype(np.float32), small_images[1]
+        expected, _ = distil(X, y, backbone=dit_folder).sample()
+        actual, _ = distil(X, y, backbone=dit_folder, batch_size=batch_size).sample()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * 255)
+
+    def test_the_set_does_not_depend_on_the_number_of_jobs(self, dit_folder, small_images):
+        X, y = small_images[0].astype(np.float32), small_images[1]
+        options = {"backbone": dit_folder, "batch_size": 4}
+        expected, _ = distil(X, y, n_jobs=1, **options).sample()
+        actual, _ = distil(X, y, n_jobs=2, **options).sample()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * 255)
+
+    def test_a_smaller_budget_is_the_beginning_of_a_larger_one(self, iris):
+        distiller = distil(*iris)
+        X_3, y_3 = distiller.sample()
+        X_2, y_2 = distiller.sample(ipc=2)
+        for k in range(3):
+            np.testing.assert_allclose(X_2[y_2 == k], X_3[y_3 == k][:2])
+
+    def test_a_larger_budget_grows_the_tree_that_a_larger_fit_would_have(self, iris):
+        small, large = distil(*iris, ipc=2), distil(*iris, ipc=8)
+        centers = small.cluster_centers_.copy()
+        np.testing.assert_allclose(small.sample(ipc=8)[0], large.sample()[0])
+        np.testing.assert_array_equal(small.cluster_centers_, centers)
+
+    def test_other_clusterers_are_used_again_from_the_first(self, iris):
+        distiller = distil(*iris, ipc=2, clusterer=KMeans())
+        plan = distiller._plan(5)
+        assert plan.assigned[:5].tolist() == [0, 1, 0, 1, 0]
+        X_syn, _ = distiller.sample(ipc=5)
+        assert len(np.unique(X_syn, axis=0)) == 15
+
+    def test_budgets_may_differ_by_class(self, iris):
+        distiller = distil(*iris, ipc={0: 1, 1: 4, 2: 2})
+        assert np.bincount(distiller.sample()[1]).tolist() == [1, 4, 2]
+        assert np.bincount(distiller.sample({0: 2, 1: 2, 2: 1})[1]).tolist() == [2, 2, 1]
+
+    def test_classes_with_fewer_rows_than_their_budget(self):
+        X = np.random.default_rng(0).normal(size=(33, 3))
+        X[31:] = X[30]
+        y = np.array([0] * 30 + [1] * 3)
+        X_syn, y_syn = distil(X, y, ipc=5).sample()
+        assert np.bincount(y_syn).tolist() == [5, 5]
+        assert np.isfinite(X_syn).all()
+
+    def test_strength_brings_samples_to_their_centroids(self, iris):
+        distances = []
+        for strength in (0.0, 0.3, 1.0):
+            distiller = distil(
+                *iris,
+                ipc=10,
+                strength=strength,
+                projector="passthrough",
+                guidance_interval=(0.0, 0.9),
+            )
+            z = distiller.backbone_.encode(distiller.sample()[0])
+            distances.append(np.linalg.norm(z - distiller.cluster_centers_, axis=1).mean())
+        assert distances[0] > distances[1] > distances[2]
+
+    def test_zero_strength_is_unguided_whatever_else_is_set(self, iris):
+        plain, _ = distil(*iris, strength=0).sample()
+        other, _ = distil(
+            *iris, strength=0, kernel="imq", annealing=None, clusterer=KMeans(), bandwidth=3.0
+        ).sample()
+        np.testing.assert_array_equal(plain, other)
+
+    def test_each_setting_of_guidance_changes_the_set(self, iris):
+        plain, _ = distil(*iris, strength=0.5).sample()
+        for settings in (
+            {"kernel": "laplace"},
+            {"kernel": "imq"},
+            {"kernel": "imq", "bandwidth": 0.3},
+            {"normal_strength": 0.5},
+            {"guidance_interval": (0.0, 0.9)},
+            {"guidance_form": "paper"},
+            {"tangents": "posterior"},
+            {"annealing": None},
+            {"annealing": "linear", "warm_steps": 2},
+            {"max_radius": 5.0},
+            {"projector": TangentProjector(n_components=1)},
+            {"projector": "passthrough"},
+            {"clusterer": HierarchicalIPC(selection="leaves")},
+            {"clusterer": BisectingKMeans()},
+            {"scheduler": "DDIMScheduler"},
+            {"scheduler": diffusers.DDIMScheduler(num_train_timesteps=200)},
+            {"guidance_scale": 2.0},
+        ):
+            other, _ = distil(*iris, **{"strength": 0.5, **settings}).sample()
+            assert not np.allclose(plain, other), settings
+
+
+class TestKnownAnswer:
+    """Data on a curve in space, whose exact denoiser is nearly known."""
+
+    @staticmethod
+    def curve(t):
+        return np.column_stack([np.cos(t), np.sin(t), 0.3 * np.sin(2 * t)])
+
+    def measure(self, **params):
+        fine = self.curve(np.linspace(0, 2 * np.pi, 3000))
+        off_curve, to_centroid = [], []
+        for seed in range(4):
+            t = np.random.default_rng(seed).uniform(0, 2 * np.pi, 500)
+            distiller = distil(
+                self.curve(t),
+                np.zeros(500, int),
+                ipc=15,
+                random_state=seed,
+                num_inference_steps=50,
+                guidance_interval=(0.0, 1.0),
+                **params,
+            )
+            X_syn, _ = distiller.sample()
+            centers = distiller.backbone_.decode(torch.from_numpy(distiller.cluster_centers_))
+            distances = np.linalg.norm(X_syn[:, None] - fine, axis=2)
+            off_curve.append(distances.min(axis=1).mean())
+            to_centroid.append(np.linalg.norm(X_syn - centers, axis=1).mean())
+        return np.mean(off_curve), np.mean(to_centroid)
+
+    def test_manifold_guidance_stays_nearer_to_the_curve_than_mode_guidance(self):
+        unguided = self.measure(strength=0.0)
+        mode = self.measure(strength=0.1, projector="passthrough")
+        manifold = self.measure(strength=0.1, projector=TangentProjector(n_components=1))
+        assert unguided[0] < manifold[0] < 0.6 * mode[0]
+        assert mode[1] < manifold[1] < unguided[1]
+
+
+class TestData:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32, np.float64])
+    def test_images_come_back_in_their_own_terms(self, small_images, dtype):
+        X, y = small_images
+        X = X.astype(dtype)
+        X_syn, _ = distil(X, y).sample()
+        assert X_syn.shape == (9, 8, 8)
+        assert X_syn.dtype == dtype
+        assert X_syn.min() >= X.min()
+        assert X_syn.max() <= 255
+        # Digits have ink in the middle and none at the left edge.
+        assert X_syn[:, 2:6, 3:5].mean() > 60 > 20 > X_syn[:, :, 0].mean()
+
+    def test_colour_images(self, small_images):
+        X, y = small_images
+        X_syn, _ = distil(np.stack([X, X // 2, 0 * X], axis=-1), y).sample()
+        assert X_syn.shape == (9, 8, 8, 3)
+        assert X_syn[..., 0].mean() > X_syn[..., 1].mean() > X_syn[..., 2].mean()
+
+    def test_flat_rows_are_the_images_they_flatten(self, dit_folder, small_images):
+        X, y = small_images
+        images, _ = distil(X, y, backbone=dit_folder).sample()
+        rows, _ = distil(X.reshape(40, 64), y, backbone=dit_folder, image_shape=(8, 8)).sample()
+        np.testing.assert_array_equal(rows, images.reshape(9, 64))
+
+    def test_floats_within_the_unit_interval_stay_there(self, small_images):
+        X, y = small_images[0] / 255.0, small_images[1]
+        X_syn, _ = distil(X, y).sample()
+        assert X_syn.min() >= 0.0
+        assert X_syn.max() <= 1.0
+
+    def test_value_range_may_be_given(self, small_images):
+        X, y = small_images[0] / 500.0, small_images[1]
+        distiller = distil(X, y, value_range=(0, 0.51))
+        assert distiller.value_range_ == (0.0, 0.51)
+
+    def test_tables_of_integers_are_rounded_within_what_was_seen(self):
+        rng = np.random.default_rng(0)
+        X = np.column_stack([rng.poisson(3, 60), rng.integers(0, 2, 60)])
+        X_syn, _ = distil(X, np.arange(60) % 2).sample()
+        assert X_syn.dtype == X.dtype
+        assert (X_syn >= X.min(axis=0)).all()
+        assert (X_syn <= X.max(axis=0)).all()
+
+    def test_labels_may_be_strings(self, iris):
+        names = np.array(["setosa", "versicolor", "virginica"])
+        X_syn, y_syn = distil(iris[0], names[iris[1]]).sample()
+        assert y_syn[::3].tolist() == names.tolist()
+        np.testing.assert_array_equal(X_syn, distil(*iris).sample()[0])
+
+    def test_frames_keep_their_columns(self):
+        X, y = load_iris(return_X_y=True, as_frame=True)
+        distiller = distil(X, y).set_output(transform="pandas")
+        assert distiller.feature_names_in_.tolist() == X.columns.tolist()
+        frame = distiller.transform(X[:5])
+        assert isinstance(frame, pd.DataFrame)
+        assert frame.columns.tolist() == X.columns.tolist()
+        assert frame.index.equals(X.index[:5])
+
+    def test_resizing_goes_there_and_back(self, tmp_path, small_images):
+        X, y = small_images
+        folder = write_dit_folder(tmp_path / "dit", image_size=16, channels=3)
+        X_syn, _ = distil(X, y, backbone=folder, resize="bilinear").sample()
+        assert X_syn.shape == (9, 8, 8)
+        assert X_syn.dtype == np.uint8
+
+
+class TestEstimator:
+    def test_score_is_that_of_a_student_on_the_sample(self, iris):
+        X, y = iris
+        distiller = distil(X, y, ipc=10, student=KNeighborsClassifier(1))
+        expected = KNeighborsClassifier(1).fit(*distiller.sample()).score(X, y)
+        assert distiller.score(X, y) == expected > 0.8
+
+    def test_score_gives_images_to_students_that_take_them(self, small_images):
+        from skdistill.students import ConvNetClassifier
+
+        X, y = small_images
+        student = ConvNetClassifier(width=8, steps=5, random_state=0)
+        assert 0.0 <= distil(X, y, student=student).score(X, y) <= 1.0
+
+    def test_grid_search_over_guidance(self, iris):
+        search = GridSearchCV(
+            ManifoldGDDistiller(ipc=3, num_inference_steps=10, random_state=0),
+            {"strength": [0.0, 0.3], "projector__n_components": [1, 2]},
+            # The distiller is no classifier, so a number would mean folds without shuffling.
+            cv=StratifiedKFold(2),
+        ).set_params(estimator__projector=TangentProjector())
+        search.fit(*iris)
+        assert search.best_score_ > 0.7
+        assert search.best_estimator_.projectors_[0].n_components in (1, 2)
+
+    def test_pipeline_step(self, iris):
+        pipeline = make_pipeline(
+            StandardScaler(),
+            ManifoldGDDistiller(num_inference_steps=10, random_state=0),
+            LogisticRegression(),
+        )
+        assert pipeline.fit(*iris).score(*iris) > 0.8
+
+    def test_transform_treats_rows_alone(self, iris):
+        X, y = iris
+        distiller = distil(X, y)
+        together = distiller.transform(X[:6])
+        alone = np.concatenate([distiller.transform(row[None]) for row in X[:6]])
+        np.testing.assert_allclose(together, alone, rtol=1e-6)
+
+    def test_transform_moves_rows_towards_their_centroids(self, iris):
+        X, y = iris
+        distiller = distil(
+            X, y, strength=1.0, guidance_interval=(0.2, 1.0), projector="passthrough"
+        )
+
+        def distance(rows):
+            z = distiller.backbone_.encode(rows)
+            return np.linalg.norm(z[:, None] - distiller.cluster_centers_, axis=2).min(axis=1)
+
+        assert distance(distiller.transform(X)).mean() < 0.1 * distance(X).mean()
+
+    def test_transform_without_rows_is_the_sample(self, iris):
+        distiller = distil(*iris)
+        np.testing.assert_array_equal(distiller.transform(), distiller.sample()[0])
+
+    def test_transform_of_images_keeps_their_shape(self, dit_folder, small_images):
+        X, y = small_images
+        guided = distil(X, y, backbone=dit_folder).transform(X[:5])
+        assert guided.shape == (5, 8, 8)
+        assert guided.dtype == np.uint8
+
+    def test_clone_keeps_parts_and_forgets_the_fit(self, iris):
+        distiller = distil(*iris, clusterer=KMeans(), projector=TangentProjector(2))
+        copied = clone(distiller)
+        assert not hasattr(copied, "clusterers_")
+        assert copied.projector.n_components == 2
+        assert copied.projector is not distiller.projector
+        np.testing.assert_array_equal(copied.fit(*iris).sample()[0], distiller.sample()[0])
+
+    def test_a_backbone_object_is_used_but_not_fitted(self, iris):
+        backbone = ClosedFormBackbone(random_state=3)
+        distil(*iris, backbone=backbone)
+        assert not hasattr(backbone, "mixtures")
+
+    def test_a_loaded_backbone_may_be_given(self, dit_folder, small_images):
+        expected, _ = distil(*small_images, backbone=dit_folder).sample()
+        actual, _ = distil(*small_images, backbone=DiTBackbone(dit_folder)).sample()
+        np.testing.assert_array_equal(actual, expected)
+
+    @pytest.mark.parametrize("kind", ["closed-form", "dit"])
+    def test_a_pickle_samples_the_same_in_another_process(
+        self, tmp_path, dit_folder, small_images, kind
+    ):
+        backbone = dit_folder if kind == "dit" else kind
+        distiller = distil(*small_images, backbone=backbone)
+        joblib.dump(distiller, tmp_path / "distiller.joblib")
+        script = (
+            "import joblib, numpy as np, sys\n"
+            "X, y = joblib.load(sys.argv[1]).sample()\n"
+            "np.savez(sys.argv[2], X=X, y=y)\n"
+        )
+        out = tmp_path / "out.npz"
+        command = [sys.executable, "-c", script, tmp_path / "distiller.joblib", out]
+        subprocess.run(command, check=True)
+        expected, _ = distiller.sample()
+        with np.load(out) as arrays:
+            # Bytes may round to either side of a half.
+            np.testing.assert_allclose(arrays["X"].astype(int), expected, atol=1)
+        again, _ = pickle.loads(pickle.dumps(distiller)).sample()
+        np.testing.assert_array_equal(again, expected)
+
+    def test_memory_that_runs_out_is_met_with_smaller_batches(self, dit_folder, small_images):
+        class Small(DiTBackbone):
+            def predict(self, x_t, *conditions):
+                if len(x_t) > 2:
+                    raise torch.OutOfMemoryError("more than two")
+                return super().predict(x_t, *conditions)
+
+        X, y = small_images[0].astype(np.float32), small_images[1]
+        expected, _ = distil(X, y, backbone=dit_folder).sample()
+        actual, _ = distil(X, y, backbone=Small(dit_folder)).sample()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * 255)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_nan_and_infinity(self, iris, value):
+        X = iris[0].copy()
+        X[3, 1] = value
+        with pytest.raises(ValueError, match="NaN|infinity"):
+            distil(X, iris[1])
+        images = np.zeros((4, 3, 3))
+        images[0, 0, 0] = value
+        with pytest.raises(ValueError, match="NaN|infinity"):
+            distil(images, [0, 0, 1, 1])
+
+    def test_lengths_that_differ(self, iris):
+        with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[150, 149\]"):
+            distil(iris[0], iris[1][:-1])
+
+    def test_one_dimension(self):
+        with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+            distil(np.arange(10.0), np.arange(10) % 2)
+
+    def test_five_dimensions(self):
+        with pytest.raises(ValueError, match=r"X has the shape \(2, 2, 2, 2, 2\); it must be"):
+            distil(np.zeros((2, 2, 2, 2, 2)), [0, 1])
+
+    def test_continuous_labels(self, iris):
+        with pytest.raises(ValueError, match="Unknown label type: continuous"):
+            distil(iris[0], iris[0][:, 0] + 0.01)
+
+    @pytest.mark.parametrize("ipc", [0, -1])
+    def test_a_budget_below_one(self, iris, ipc):
+        with pytest.raises(ValueError, match="'ipc' parameter .* must be an int in the range"):
+            distil(*iris, ipc=ipc)
+        with pytest.raises(ValueError, match="ipc must be an integer of at least 1 a class"):
+            distil(*iris, ipc={0: 1, 1: ipc, 2: 1})
+        with pytest.raises(ValueError, match="ipc must be an integer of at least 1 a class"):
+            distil(*iris).sample(ipc=ipc)
+
+    @pytest.mark.parametrize("ipc", [{0: 1, 1: 1}, {0: 1, 1: 1, 2: 1, 3: 1}])
+    def test_a_budget_for_other_classes(self, iris, ipc):
+        with pytest.raises(ValueError, match="must name each class of y and no other"):
+            distil(*iris, ipc=ipc)
+
+    def test_a_class_the_map_does_not_know(self, dit_folder, small_images):
+        with pytest.raises(ValueError, match="class_map says nothing of the class 2"):
+            distil(*small_images, backbone=dit_folder, class_map={0: 0, 1: 1})
+
+    def test_images_of_another_size(self, tmp_path, small_images):
+        folder = write_dit_folder(tmp_path / "dit", image_size=16)
+        match = r"takes images of 16 x 16 pixels and 1 channel\(s\), but those of X have 8 x 8"
+        with pytest.raises(ValueError, match=match + r".*resize='bilinear'"):
+            distil(*small_images, backbone=folder)
+
+    def test_images_with_other_channels(self, tmp_path, dit_folder, small_images):
+        X, y = small_images
+        folder = write_dit_folder(tmp_path / "colour", channels=3)
+        with pytest.raises(ValueError, match=r"3 channel\(s\), but .* 1 channel\(s\); give resize"):
+            distil(X, y, backbone=folder)
+        with pytest.raises(ValueError, match=r"1 channel\(s\), but those of X have .* 3 channel"):
+            distil(np.stack([X] * 3, axis=-1), y, backbone=dit_folder, resize="bilinear")
+
+    def test_a_table_for_images(self, iris, dit_folder):
+        with pytest.raises(ValueError, match="X is a table of 4 features; give image_shape"):
+            distil(*iris, backbone=dit_folder)
+
+    @pytest.mark.parametrize("image_shape", [(3, 3), (4,), (2, 2, 1, 1)])
+    def test_an_image_shape_that_does_not_fit(self, iris, image_shape):
+        with pytest.raises(ValueError, match="image_shape="):
+            distil(*iris, image_shape=image_shape)
+
+    @pytest.mark.parametrize("value_range", [(1, 0), (0, np.nan), (1,), ("a", "b")])
+    def test_a_value_range_that_is_none(self, iris, value_range):
+        with pytest.raises(ValueError, match="value_range must be"):
+            distil(*iris, value_range=value_range)
+
+    @pytest.mark.parametrize("interval", [(0.5, 0.2), (-0.1, 0.5), (0.0, 1.5), (0.1,)])
+    def test_an_interval_outside_the_run(self, iris, interval):
+        with pytest.raises(ValueError, match="guidance_interval must be"):
+            distil(*iris, guidance_interval=interval)
+
+    @pytest.mark.parametrize("name", ["strength", "normal_strength"])
+    def test_a_strength_above_one(self, iris, name):
+        with pytest.raises(ValueError, match=rf"{name}=1.5 must be in \[0, 1\]"):
+            distil(*iris, **{name: 1.5})
+        distil(*iris, **{name: 1.5}, guidance_form="paper")
+
+    def test_the_paper_form_needs_ddpm(self, iris):
+        with pytest.raises(ValueError, match="guidance_form='paper' needs .*DDPMScheduler"):
+            distil(*iris, guidance_form="paper", scheduler="DDIMScheduler")
+
+    def test_a_clusterer_without_centers(self, iris):
+        with pytest.raises(ValueError, match="has no cluster_centers_ after fit"):
+            distil(*iris, clusterer=DBSCAN())
+
+    def test_an_unknown_device(self, iris):
+        with pytest.raises(ValueError, match="device='gpu' is not known"):
+            distil(*iris, device="gpu")
+
+    @pytest.mark.parametrize("method", ["sample", "transform"])
+    def test_use_before_fit(self, method):
+        from sklearn.exceptions import NotFittedError
+
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            getattr(ManifoldGDDistiller(), method)()
+
+    def test_rows_of_another_shape_later(self, small_images):
+        distiller = distil(*small_images)
+        with pytest.raises(ValueError, match="features"):
+            distiller.transform(np.zeros((2, 9, 9)))
+        with pytest.raises(ValueError, match=r"shape \(4, 16\), but fit saw \(8, 8\)"):
+            distiller.transform(np.zeros((2, 4, 16)))
+
+    def test_images_through_the_closed_form_get_a_warning(self, small_images):
+        with pytest.warns(UserWarning, match="blurred.*'digits'.*pretrain"):
+            ManifoldGDDistiller().fit(*small_images)
+
+    def test_poor_reconstructions_get_a_warning_with_the_figure(self, dit_folder, small_images):
+        with pytest.warns(UserWarning, match=r"loses \d+% of the variance"):
+            ManifoldGDDistiller(backbone=str(dit_folder)).fit(*small_images)

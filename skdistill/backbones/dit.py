@@ -62,7 +62,7 @@ def find_backbone(backbone, *, revision=None, local_files_only=False):
     if name in shipped_backbones():
         return WEIGHTS / name
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):

@@ -1,0 +1,70 @@
+import json
+import os
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+
+def write_dit_folder(
+    folder, *, n_classes=3, learned_variance=False, image_size=8, channels=1, names=None, **schedule
+):
+    """Write a randomly initialised backbone of the real classes in diffusers' format."""
+    torch.manual_seed(0)
+    transformer = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8 if learned_variance else 4,
+        num_layers=2,
+        sample_size=image_size // 2,
+        patch_size=2,
+        num_embeds_ada_norm=n_classes,
+    )
+    vae = diffusers.AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+        mid_block_add_attention=False,
+        scaling_factor=0.5,
+    )
+    if learned_variance:
+        schedule["variance_type"] = "learned_range"
+    transformer.save_pretrained(folder / "transformer")
+    vae.save_pretrained(folder / "vae")
+    diffusers.DDPMScheduler(**schedule).save_pretrained(folder / "scheduler")
+    index = {"_class_name": "DiTPipeline"}
+    if names is not None:
+        index["id2label"] = {str(k): name for k, name in enumerate(names)}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.fixture
+def dit_folder(tmp_path):
+    return write_dit_folder(tmp_path / "dit", names=["0", "1", "2"])
+
+
+@pytest.fixture(scope="session")
+def small_images():
+    """Forty 8 x 8 images of three digits, as bytes, with their labels."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits(n_class=3)
+    rows = np.concatenate([np.flatnonzero(digits.target == k)[:14] for k in range(3)])[:40]
+    return np.round(digits.images[rows] * 15.9).astype(np.uint8), digits.target[rows]
+
+
+@pytest.fixture(scope="session")
+def studied_data():
+    """The folder of studied data sets."""
+    folder = os.environ.get("SKDISTILL_DATA")
+    if folder is None:
+        pytest.skip("SKDISTILL_DATA does not name a folder of data sets")
+    return Path(folder)

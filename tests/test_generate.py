@@ -1,0 +1,310 @@
+import diffusers
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_iris
+
+from skdistill.backbones import ClosedFormBackbone
+from skdistill.generate import (
+    BatchedCalls,
+    clean_prediction,
+    denoise,
+    draw_noise,
+    invert,
+    make_scheduler,
+    model_prediction,
+    paper_rate,
+    sample_generator,
+    signal_level,
+)
+from skdistill.guidance import Guidance, Targets
+
+SCHEDULERS = [
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "PNDMScheduler",
+    "HeunDiscreteScheduler",
+    "UniPCMultistepScheduler",
+    "LMSDiscreteScheduler",
+]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    X, y = load_iris(return_X_y=True)
+    return ClosedFormBackbone(random_state=0).fit(X, y, 3)
+
+
+def run(backbone, scheduler, *, guidance=None, targets=None, n=60, paper_form=False, steps=50):
+    scheduler = make_scheduler(scheduler, backbone.default_scheduler)
+    scheduler.set_timesteps(steps)
+    generators = [sample_generator(0, 0, i) for i in range(n)]
+    x = draw_noise(
+        backbone.latent_shape, generators, scheduler, torch.empty(0, dtype=torch.float64)
+    )
+    return denoise(
+        backbone,
+        x,
+        torch.zeros(n, dtype=torch.int64),
+        scheduler,
+        BatchedCalls(1000),
+        guidance=guidance,
+        targets=targets,
+        paper_form=paper_form,
+        generators=generators,
+    )
+
+
+def targets_at(point, n=60):
+    centroid = torch.tensor([point] * n, dtype=torch.float64)
+    return Targets(centroid, torch.ones(n, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_every_scheduler_draws_from_the_mixture(backbone, name, prediction_type):
+    class Converted:
+        """The same model in other terms."""
+
+        latent_shape = backbone.latent_shape
+        default_scheduler = diffusers.DDPMScheduler(prediction_type=prediction_type)
+
+        @staticmethod
+        def predict(x_t, t, alpha_bar, labels, guidance_scale):
+            noise = backbone.predict(x_t, t, alpha_bar, labels, guidance_scale)
+            x0 = clean_prediction(noise, x_t, alpha_bar, "epsilon")
+            return model_prediction(x0, x_t, alpha_bar, prediction_type)
+
+    z = run(Converted, name, n=400)
+    mixture = backbone.mixtures[0]
+    mean = mixture.weights @ mixture.means
+    assert torch.linalg.vector_norm(z.mean(0) - mean) < 0.15
+    # Schedulers of higher order end at zero noise, those of first order a step above it.
+    spread = (z - z.mean(0)).square().sum(1).mean().sqrt()
+    trace = mixture.weights @ (mixture.variances.sum(1) + 4 * mixture.isotropic)
+    between = mixture.weights @ (mixture.means - mean).square().sum(1)
+    assert spread == pytest.approx(float((trace + between).sqrt()), rel=0.2)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_guidance_lands_nearer_to_the_centroid_under_every_scheduler(backbone, name):
+    targets = targets_at([-2.0, 1.0, -1.0, -1.0])
+    free = run(backbone, name)
+    distances = []
+    for strength in (0.1, 0.5, 1.0):
+        guided = run(
+            backbone, name, guidance=Guidance(strength, interval=(0, 0.8)), targets=targets
+        )
+        assert torch.isfinite(guided).all()
+        distances.append(torch.linalg.vector_norm(guided - targets.centroid, dim=1).mean())
+    unguided = torch.linalg.vector_norm(free - targets.centroid, dim=1).mean()
+    assert distances[0] < unguided
+    assert sorted(distances, reverse=True) == distances
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_zero_strength_and_an_empty_interval_are_the_unguided_model(backbone, name):
+    free = run(backbone, name)
+    targets = targets_at([0.0] * 4)
+    for guidance in (Guidance(strength=0.0), Guidance(strength=1.0, interval=(0.5, 0.5))):
+        assert torch.equal(run(backbone, name, guidance=guidance, targets=targets), free)
+
+
+@pytest.mark.parametrize(
+    "name", ["DDPMScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"]
+)
+def test_guidance_to_the_end_at_full_strength_arrives(backbone, name):
+    targets = targets_at([0.5, -0.5, 1.0, 0.0])
+    guidance = Guidance(strength=1.0, interval=(0.0, 1.0))
+    guided = run(backbone, name, guidance=guidance, targets=targets)
+    torch.testing.assert_close(guided, targets.centroid, atol=0.02, rtol=0.0)
+
+
+def test_guided_share_of_a_run_is_counted_in_noise_levels(backbone):
+    class Counting(Guidance):
+        def correct(self, x0, x_t, alpha_bar, step, targets, rate=1.0):
+            steps.append(step)
+            return x0
+
+    for name, expected in (("DDPMScheduler", list(range(25))), ("PNDMScheduler", None)):
+        steps = []
+        run(backbone, name, guidance=Counting(0.5), targets=targets_at([0.0] * 4))
+        if expected is None:
+            # Warm-up calls repeat noise levels; the last guided one is still the 25th.
+            assert len(steps) > 25
+            assert (min(steps), max(steps)) == (0, 24)
+        else:
+            assert steps == expected
+
+
+def test_the_papers_update_equals_the_corrected_clean_prediction(backbone):
+    """x_prev = posterior mean + strength * sigma_t * g + noise, at every step."""
+    strength = 0.1
+    scheduler = make_scheduler(None, backbone.default_scheduler)
+    scheduler.set_timesteps(50)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(7, 4, dtype=torch.float64, generator=generator)
+    centroid = torch.randn(7, 4, dtype=torch.float64, generator=generator)
+    labels = torch.zeros(7, dtype=torch.int64)
+    targets = Targets(centroid, torch.ones(7, dtype=torch.float64))
+    guidance = Guidance(strength, interval=(0.0, 1.0), clip=False)
+    for t in scheduler.timesteps:
+        alpha_bar = signal_level(scheduler, t)
+        noise = backbone.predict(x, t, alpha_bar, labels)
+        x0 = clean_prediction(noise, x, alpha_bar, "epsilon")
+        plain = scheduler.step(noise, t, x, generator=torch.Generator().manual_seed(1)).prev_sample
+        # The standard deviation that DDPM itself adds.
+        sigma = scheduler._get_variance(int(t)).sqrt() if t > 0 else 0.0
+        expected = plain + strength * sigma * (centroid - x0)
+
+        corrected = guidance.correct(x0, x, alpha_bar, 0, targets, rate=paper_rate(scheduler, t))
+        prediction = model_prediction(corrected, x, alpha_bar, "epsilon")
+        step = scheduler.step(prediction, t, x, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(step.prev_sample, expected, atol=1e-4, rtol=1e-4)
+        x = plain
+
+
+def test_paper_weights_are_as_large_as_the_method_says(backbone):
+    scheduler = make_scheduler(None, backbone.default_scheduler)
+    scheduler.set_timesteps(50)
+    w = [0.1 * paper_rate(scheduler, t) for t in scheduler.timesteps]
+    assert 15 < w[0] < 23
+    assert 0.5 < w[20] < 2
+    assert w[-1] == 0.0
+
+
+def test_the_paper_form_leaves_the_data_unless_it_is_clipped(backbone):
+    class Watched:
+        latent_shape = backbone.latent_shape
+        default_scheduler = backbone.default_scheduler
+
+        @staticmethod
+        def predict(x_t, *conditions):
+            norms.append(torch.linalg.vector_norm(x_t, dim=1).mean())
+            return backbone.predict(x_t, *conditions)
+
+    targets = targets_at([-2.0, 1.0, -1.0, -1.0])
+    farthest = {}
+    for clip in (True, False):
+        norms = []
+        guidance = Guidance(1.0, interval=(0.0, 0.5), clip=clip)
+        run(Watched, None, guidance=guidance, targets=targets, paper_form=True)
+        farthest[clip] = max(norms)
+    assert farthest[True] < 3
+    assert farthest[False] > 1.5 * farthest[True]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.sampled_from(["epsilon", "sample", "v_prediction"]),
+    st.floats(1e-4, 0.9999),
+    st.integers(0, 100),
+)
+def test_predictions_convert_there_and_back(prediction_type, alpha_bar, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x0, x_t = torch.randn(2, 3, 5, dtype=torch.float64, generator=generator)
+    alpha_bar = torch.tensor(alpha_bar, dtype=torch.float64)
+    prediction = model_prediction(x0, x_t, alpha_bar, prediction_type)
+    again = clean_prediction(prediction, x_t, alpha_bar, prediction_type)
+    torch.testing.assert_close(again, x0, atol=1e-8, rtol=1e-8)
+
+
+def test_velocity_converts_where_there_is_no_signal():
+    x0, x_t = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    nothing = torch.tensor(0.0, dtype=torch.float64)
+    velocity = model_prediction(x0, x_t, nothing, "v_prediction")
+    torch.testing.assert_close(velocity, -x0)
+    torch.testing.assert_close(clean_prediction(velocity, x_t, nothing, "v_prediction"), x0)
+
+
+def test_zero_terminal_snr_is_guided_with_velocities(backbone):
+    class Velocity:
+        latent_shape = backbone.latent_shape
+        default_scheduler = diffusers.DDIMScheduler(
+            prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
+        )
+
+        @staticmethod
+        def predict(x_t, t, alpha_bar, labels, guidance_scale):
+            noise = backbone.predict(x_t, t, alpha_bar.clamp_min(1e-8), labels)
+            x0 = clean_prediction(noise, x_t, alpha_bar.clamp_min(1e-8), "epsilon")
+            return model_prediction(x0, x_t, alpha_bar, "v_prediction")
+
+    targets = targets_at([0.5, -0.5, 1.0, 0.0])
+    guided = run(Velocity, None, guidance=Guidance(0.5), targets=targets)
+    free = run(Velocity, None)
+    assert torch.isfinite(guided).all()
+    nearer = torch.linalg.vector_norm(guided - targets.centroid, dim=1).mean()
+    assert nearer < torch.linalg.vector_norm(free - targets.centroid, dim=1).mean()
+
+
+def test_an_unknown_prediction_type_is_named():
+    with pytest.raises(ValueError, match="prediction_type is 'flow'"):
+        clean_prediction(torch.ones(1), torch.ones(1), torch.tensor(0.5), "flow")
+
+
+def test_inversion_and_denoising_return_to_the_row(backbone):
+    scheduler = make_scheduler("DDIMScheduler", backbone.default_scheduler)
+    scheduler.set_timesteps(200)
+    X, _ = load_iris(return_X_y=True)
+    z = torch.from_numpy(backbone.encode(X[:20]))
+    labels = torch.zeros(20, dtype=torch.int64)
+    timesteps = scheduler.timesteps[scheduler.timesteps < 500]
+    calls = BatchedCalls(20)
+    noisy = invert(backbone, z, labels, scheduler, calls, timesteps=timesteps)
+    assert torch.linalg.vector_norm(noisy - z, dim=1).min() > 0.1
+    back = denoise(backbone, noisy, labels, scheduler, calls, timesteps=timesteps)
+    assert (back - z).abs().mean() < 0.03
+
+
+def test_a_samples_stream_depends_on_its_place_alone():
+    def draw(*place):
+        return torch.randn(4, generator=sample_generator(*place))
+
+    assert torch.equal(draw(1, 2, 3), draw(1, 2, 3))
+    others = [draw(0, 2, 3), draw(1, 0, 3), draw(1, 2, 0), draw(1, 3, 2)]
+    assert not any(torch.equal(draw(1, 2, 3), other) for other in others)
+
+
+def test_calls_are_halved_when_memory_runs_out():
+    sizes = []
+
+    def doubled(x):
+        sizes.append(len(x))
+        if len(x) > 3:
+            raise torch.OutOfMemoryError("too much")
+        return 2 * x
+
+    calls = BatchedCalls(16)
+    x = torch.arange(10.0)
+    assert torch.equal(calls(doubled, x), 2 * x)
+    assert sizes == [10, 8, 4, 2, 2, 2, 2, 2]
+    assert calls.batch_size == 2
+
+
+def test_a_row_that_does_not_fit_is_an_error():
+    def hopeless(x):
+        raise torch.OutOfMemoryError("too much")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        BatchedCalls(4)(hopeless, torch.zeros(4))
+
+
+@pytest.mark.parametrize(
+    "name", ["NoScheduler", "DiTPipeline", "FlowMatchEulerDiscreteScheduler", "SchedulerMixin"]
+)
+def test_what_is_no_scheduler_of_the_family_is_refused(backbone, name):
+    with pytest.raises(ValueError, match=f"scheduler='{name}'"):
+        make_scheduler(name, backbone.default_scheduler)
+
+
+def test_clipping_and_thresholding_are_off_whatever_the_configuration():
+    given = diffusers.DDIMScheduler(clip_sample=True, thresholding=True)
+    made = make_scheduler(given, diffusers.DDPMScheduler())
+    assert made is not given
+    assert not made.config.clip_sample
+    assert not made.config.thresholding
+    assert given.config.clip_sample
