@@ -147,7 +147,7 @@ def load_npz(path):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["X"], arrays["y"]
-    except (OSError, ValueError, KeyError, AttributeError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ValueError(
             f"path={str(path)!r} cannot be read as an .npz file with arrays 'X' and 'y' of plain "
             f"numbers or strings: {error}"

@@ -107,7 +107,8 @@ def class_folder(label):
     Returns
     -------
     name : str
-        The label with slashes, control characters and the like percent-encoded, never "." or "..".
+        The label with slashes, control characters and the like percent-encoded; never empty, "."
+        or "..".
 
     Examples
     --------
@@ -116,7 +117,7 @@ def class_folder(label):
     ('tabby cat', '..%2Fx')
     """
     name = quote(str(label), safe=" !#$&'()+,;=@[]^_`{}~")
-    return name.replace(".", "%2E") if set(name) <= {"."} else name
+    return (name.replace(".", "%2E") or "%") if set(name) <= {"."} else name
 
 
 def draw_grid(pixels, labels, classes, path):

@@ -20,6 +20,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from skdistill.hierarchy import HierarchicalIPC, _GramMatrix, _Points, _two_means
 
@@ -431,6 +432,8 @@ def test_warm_start_refuses_another_problem():
         model.fit(X[:-1], y[:-1])
     with pytest.raises(ValueError, match="warm_start=True needs the same X and y"):
         model.fit(X)
+    with pytest.raises(ValueError, match="warm_start=True needs the same X and y"):
+        model.fit(2 * X, y)
     with pytest.raises(ValueError, match="needs n_init=10 as in the previous fit, got 2"):
         model.set_params(n_init=2).fit(X, y)
 
@@ -548,7 +551,8 @@ def test_sse_like_bisecting_kmeans_on_fashion_mnist(label):
 
 
 def test_not_slower_than_bisecting_kmeans_in_many_dimensions():
-    # Measured ratios were 0.8 with one restart and 0.15 with ten; the slack is for busy machines.
+    # The measured ratio of the medians is 0.8 with one restart, the hardest case, and 0.15 with
+    # ten. The slack is for busy machines.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1300, 64)) @ rng.normal(size=(64, 4096)) + rng.normal(size=(1300, 4096))
 
@@ -558,7 +562,8 @@ def test_not_slower_than_bisecting_kmeans_in_many_dimensions():
         return time.process_time() - start
 
     ours, theirs = [], []
-    for seed in range(3):
-        theirs.append(seconds(bisecting(50, n_init=3, random_state=seed)))
-        ours.append(seconds(HierarchicalIPC(50, n_init=3, random_state=seed)))
+    with threadpool_limits(1):
+        for seed in range(5):
+            theirs.append(seconds(bisecting(50, n_init=1, random_state=seed)))
+            ours.append(seconds(HierarchicalIPC(50, n_init=1, random_state=seed)))
     assert np.median(ours) <= 1.3 * np.median(theirs)

@@ -88,7 +88,7 @@ def find_backbone(backbone, *, revision=None, local_files_only=False):
         ) from error
 
 
-def _load_model(kind, folder, part):
+def _load_model(kind, folder, part, dtype):
     """Load one network of a folder from safetensors, or raise ValueError saying what is wrong."""
     path = folder / part
     if not (path / "config.json").is_file():
@@ -110,13 +110,20 @@ def _load_model(kind, folder, part):
             f"{kind.__name__} is supported there."
         )
     try:
-        model = kind.from_pretrained(path, use_safetensors=True, local_files_only=True)
+        model = kind.from_pretrained(
+            path,
+            use_safetensors=True,
+            local_files_only=True,
+            # The other way of loading wants a package of its own.
+            low_cpu_mem_usage=False,
+            torch_dtype=getattr(torch, dtype),
+        )
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"The weights in {str(path)!r} cannot be read; they are damaged or do not belong to "
             f"the config.json beside them: {error}"
         ) from error
-    return model.float().eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 class DiTBackbone:
@@ -156,9 +163,9 @@ class DiTBackbone:
     def __init__(self, folder, dtype="float32"):
         folder = Path(folder)
         self.name = folder.name
-        self.transformer = _load_model(diffusers.DiTTransformer2DModel, folder, "transformer")
-        self.transformer.to(getattr(torch, dtype))
-        self.vae = _load_model(diffusers.AutoencoderKL, folder, "vae")
+        transformer = diffusers.DiTTransformer2DModel
+        self.transformer = _load_model(transformer, folder, "transformer", dtype)
+        self.vae = _load_model(diffusers.AutoencoderKL, folder, "vae", "float32")
         self.default_scheduler = self._load_scheduler(folder)
         index = folder / "model_index.json"
         settings = json.loads(index.read_text()) if index.is_file() else {}

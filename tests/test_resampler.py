@@ -1,0 +1,57 @@
+import numpy as np
+import pandas as pd
+import pytest
+from imblearn.pipeline import make_pipeline
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from skdistill import ManifoldGDDistiller, ManifoldGDResampler
+
+
+@pytest.fixture
+def resampler():
+    return ManifoldGDResampler(ManifoldGDDistiller(ipc=8, num_inference_steps=10, random_state=0))
+
+
+def test_it_is_a_step_of_imbalanced_learns_pipelines(resampler):
+    X, y = load_iris(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), resampler, LogisticRegression())
+    assert pipeline.fit(X, y).score(X, y) > 0.8
+    fitted = pipeline[-1]
+    X_syn, y_syn = resampler.fit_resample(StandardScaler().fit_transform(X), y)
+    np.testing.assert_allclose(fitted.coef_, LogisticRegression().fit(X_syn, y_syn).coef_)
+
+
+def test_it_gives_what_its_distiller_samples(resampler):
+    X, y = load_iris(return_X_y=True)
+    X_syn, y_syn = resampler.fit_resample(X, y)
+    expected = resampler.distiller.fit(X, y).sample()
+    np.testing.assert_array_equal(X_syn, expected[0])
+    np.testing.assert_array_equal(y_syn, expected[1])
+
+
+def test_it_leaves_the_distiller_it_was_given_unfitted(resampler):
+    resampler.fit_resample(*load_iris(return_X_y=True))
+    assert not hasattr(resampler.distiller, "clusterers_")
+
+
+def test_frames_in_frames_out(resampler):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    X_syn, y_syn = resampler.fit_resample(X, y)
+    assert isinstance(X_syn, pd.DataFrame)
+    assert X_syn.columns.tolist() == X.columns.tolist()
+    assert isinstance(y_syn, pd.Series)
+    assert y_syn.name == y.name
+
+
+def test_imbalance_is_gone():
+    X, y = load_iris(return_X_y=True)
+    rows = np.r_[0:50, 50:60, 100:105]
+    _, y_syn = ManifoldGDResampler(ManifoldGDDistiller(ipc=7)).fit_resample(X[rows], y[rows])
+    assert np.bincount(y_syn).tolist() == [7, 7, 7]
+
+
+def test_what_is_no_distiller_is_refused():
+    with pytest.raises(ValueError, match="'distiller' parameter of ManifoldGDResampler"):
+        ManifoldGDResampler(LogisticRegression()).fit_resample(*load_iris(return_X_y=True))
