@@ -372,12 +372,12 @@ def _grown(tree, X, rows, first, n_leaves, criterion, n_init, max_iter, tol, see
     tree : DivisiveTree
     """
     n_old, n_nodes = len(tree.size), 2 * n_leaves - 1
-    grown = {}
+    node_arrays = {}
     for name in _NODE_ARRAYS:
         old = getattr(tree, name)
-        grown[name] = np.full((n_nodes, *old.shape[1:]), -1, dtype=old.dtype)
-        grown[name][:n_old] = old
-    grown = DivisiveTree(**grown, order=np.searchsorted(rows, tree.order))
+        node_arrays[name] = np.full((n_nodes, *old.shape[1:]), -1, dtype=old.dtype)
+        node_arrays[name][:n_old] = old
+    grown = DivisiveTree(**node_arrays, order=np.searchsorted(rows, tree.order))
 
     weights = np.bincount(first, minlength=len(X)).astype(np.float64)
     gram = None
@@ -712,7 +712,7 @@ class HierarchicalIPC(
             name: getattr(self, name) for name in ("criterion", "n_init", "max_iter", "tol")
         }
         if warm:
-            self._check_same_problem(classes, rows_of_class, settings)
+            self._check_same_problem(X, classes, rows_of_class, settings)
             root_seed, trees = self._root_seed, self.trees_
         else:
             random_state = check_random_state(self.random_state)
@@ -785,10 +785,11 @@ class HierarchicalIPC(
                 )
         return [self.ipc[label] for label in classes.tolist()]
 
-    def _check_same_problem(self, classes, rows_of_class, settings):
+    def _check_same_problem(self, X, classes, rows_of_class, settings):
         """Raise ValueError if the stored trees cannot be those of the data and parameters."""
         if not np.array_equal(classes, self.classes_) or not all(
-            np.array_equal(np.sort(tree.order), rows)
+            np.array_equal(tree.members(0), rows)
+            and np.isclose(tree.sse[0], _root(X[rows], rows).sse[0], rtol=1e-6, atol=0)
             for tree, rows in zip(self.trees_, rows_of_class, strict=True)
         ):
             raise ValueError("warm_start=True needs the same X and y as in the previous fit.")
