@@ -1,7 +1,6 @@
 """Simple rivals of the distiller, with its fit and sample: what it has to beat."""
 
 import warnings
-from collections.abc import Mapping
 from numbers import Integral
 from typing import ClassVar
 
@@ -13,9 +12,9 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-__all__ = ["ClusterMeans", "HerdingSubset", "RandomSubset"]
+from skdistill.validation import IPC_CONSTRAINT, check_ipc
 
-IPC_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), Mapping]
+__all__ = ["ClusterMeans", "HerdingSubset", "RandomSubset"]
 
 
 class _ClasswiseBaseline(BaseEstimator):
@@ -69,7 +68,7 @@ class _ClasswiseBaseline(BaseEstimator):
         """
         check_is_fitted(self)
         samples, counts = [], []
-        budgets = _budgets(self.ipc if ipc is None else ipc, self.classes_)
+        budgets = check_ipc(self.ipc if ipc is None else ipc, self.classes_)
         for code, (label, budget) in enumerate(zip(self.classes_.tolist(), budgets, strict=True)):
             X_class = self._X[self._y == label]
             rows = X_class.reshape(len(X_class), -1)
@@ -87,19 +86,6 @@ class _ClasswiseBaseline(BaseEstimator):
 
     def _n_available(self, rows):
         return len(rows)
-
-
-def _budgets(ipc, classes):
-    """Return the number of samples of each class."""
-    labels = classes.tolist()
-    if not isinstance(ipc, Mapping):
-        ipc = dict.fromkeys(labels, ipc)
-    elif set(ipc) != set(labels):
-        raise ValueError(f"ipc={ipc!r} must name each class of y and no other; y has {labels}.")
-    for n in ipc.values():
-        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"ipc must be at least 1 for every class, got {n!r}.")
-    return [ipc[label] for label in labels]
 
 
 class RandomSubset(_ClasswiseBaseline):

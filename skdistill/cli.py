@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -35,6 +36,15 @@ examples:
   skdistill pretrain my_images --out my_backbone
   skdistill distill my_images --backbone my_backbone --test 0.2 --ipc 20 --out distilled
 """
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Show defaults, but only where there is one to show."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.const is True:
+            return action.help
+        return super()._get_help_string(action)
 
 
 def main(arguments=None):
@@ -86,7 +96,7 @@ def _build_parser():
         help="distil a data set into a run directory",
         description="Distil DATA into a run directory with images, distilled.npz and grid.png, and "
         "show what training on it is worth beside other sets of the same size.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     distill.set_defaults(run=_distill)
     _add_data_arguments(distill)
@@ -116,7 +126,12 @@ def _build_parser():
         default=defaults["strength"],
         help="pull towards the centroids, 0 (unguided) to 1",
     )
-    guidance.add_argument("--kernel", choices=("rbf", "laplace", "imq"), default=defaults["kernel"])
+    guidance.add_argument(
+        "--kernel",
+        choices=("rbf", "laplace", "imq"),
+        default=defaults["kernel"],
+        help="how the pull depends on the distance to the centroid",
+    )
     guidance.add_argument(
         "--no-projection",
         action="store_true",
@@ -129,7 +144,12 @@ def _build_parser():
         "--steps", type=int, default=defaults["num_inference_steps"], help="denoising steps"
     )
     guidance.add_argument("--scheduler", help="a scheduler of diffusers, such as DDIMScheduler")
-    distill.add_argument("--batch-size", type=int, default=defaults["batch_size"])
+    distill.add_argument(
+        "--batch-size",
+        type=int,
+        default=defaults["batch_size"],
+        help="samples made at once; halved where memory runs out",
+    )
     distill.add_argument("--jobs", type=int, default=1, help="number of processes")
     distill.add_argument(
         "--no-scores", action="store_true", help="do not train students on the result"
@@ -142,7 +162,7 @@ def _build_parser():
         description="Train a small VAE and a class-conditional DiT on DATA and write them as a "
         "folder in diffusers' format, with a model card. A run that was stopped goes on from its "
         "last checkpoint when the same command is given again.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     train.set_defaults(run=_pretrain)
     _add_data_arguments(train)
@@ -150,7 +170,7 @@ def _build_parser():
     sizes.add_argument("--steps", type=int, default=10_000, help="steps of the DiT")
     sizes.add_argument("--vae-steps", type=int, default=5_000, help="steps of the VAE")
     sizes.add_argument("--batch-size", type=int, default=128, help="images a step")
-    sizes.add_argument("--learning-rate", type=float, default=1e-3)
+    sizes.add_argument("--learning-rate", type=float, default=1e-3, help="of AdamW, at its peak")
     sizes.add_argument("--latent-channels", type=int, help="channels of the latents")
     sizes.add_argument("--downsamplings", type=int, help="how often the VAE halves the size")
     sizes.add_argument("--vae-width", type=int, help="channels of the VAE at full size")
@@ -248,7 +268,8 @@ def _distill(options):
         if not options.quiet:
             print("Nothing was held out, so no accuracies: give --test to have them measured.")
         return 0
-    scores = _evaluate(X_syn, y_syn, X, y, X_test, y_test, options)
+    students = _students(X, distiller, options)
+    scores = _evaluate(students, X_syn, y_syn, X, y, X_test, y_test, options.quiet)
     content = {"command": options.command_line, "n_test": len(y_test), "scores": scores}
     write_atomically(
         Path(options.out) / "scores.json", (json.dumps(content, indent=2) + "\n").encode()
@@ -258,15 +279,18 @@ def _distill(options):
     return 0
 
 
-def _students(X, device):
+def _students(X, distiller, options):
     """Return the judges that suit the data: a linear one, and for images a convolutional one."""
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    if X.ndim == 2:
-        return {"linear": linear}
-    return {"ConvNet": ConvNetClassifier(width=64, device=device), "linear": linear}
+    students = {"linear": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))}
+    if X.ndim > 2:
+        convolutional = ConvNetClassifier(
+            width=64, value_range=distiller.value_range_, device=options.device
+        )
+        students = {"ConvNet": convolutional, **students}
+    return students
 
 
-def _evaluate(X_syn, y_syn, X, y, X_test, y_test, options):
+def _evaluate(students, X_syn, y_syn, X, y, X_test, y_test, quiet):
     """Return the accuracies of students trained on the distilled set and on its rivals."""
     classes, counts = np.unique(y_syn, return_counts=True)
     ipc = dict(zip(classes.tolist(), counts.tolist(), strict=True))
@@ -277,10 +301,9 @@ def _evaluate(X_syn, y_syn, X, y, X_test, y_test, options):
         "cluster means": lambda seed: ClusterMeans(ipc, random_state=seed).fit(X, y).sample(),
         "all training data": lambda seed: (X, y),
     }
-    students = _students(X, options.device)
-    scores = {name: {student: [] for student in students} for name in sets}
-    disable = True if options.quiet else None
+    scores = {name: {kind: [] for kind in students} for name in sets}
     total = len(sets) * len(students) * len(EVALUATION_SEEDS)
+    disable = True if quiet else None
     with tqdm(total=total, desc="training students", unit="student", disable=disable) as bar:
         for name, make in sets.items():
             for seed in EVALUATION_SEEDS:
@@ -293,8 +316,9 @@ def _evaluate(X_syn, y_syn, X, y, X_test, y_test, options):
 
 
 def _accuracy(student, seed, X, y, X_test, y_test):
+    student = clone(student)
     if isinstance(student, ConvNetClassifier):
-        student = student.set_params(random_state=seed)
+        student.set_params(random_state=seed)
     else:
         X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
     return float(student.fit(X, y).score(X_test, y_test))

@@ -51,6 +51,7 @@ from skdistill.hierarchy import HierarchicalIPC
 from skdistill.io import RunDirectory, describe_run, load_distilled
 from skdistill.pixels import infer_format
 from skdistill.tangent import TangentProjector
+from skdistill.validation import IPC_CONSTRAINT, check_ipc, pick_device
 
 __all__ = ["ManifoldGDDistiller"]
 
@@ -237,7 +238,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     """
 
     _parameter_constraints = {
-        "ipc": [Interval(Integral, 1, None, closed="left"), Mapping],
+        "ipc": IPC_CONSTRAINT,
         "backbone": [str, os.PathLike, HasMethods(["encode", "predict", "decode"])],
         "clusterer": [HasMethods(["fit"]), None],
         "projector": [
@@ -373,7 +374,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         rows, y, row_shape = self._validate_rows(X, y, reset=True)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._check_settings()
-        budgets = self._budgets(self.ipc)
+        budgets = check_ipc(self.ipc, self.classes_)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
         self._fingerprint = joblib.hash((rows, self.classes_, labels))
@@ -560,24 +561,6 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                     f"{name}={getattr(self, name)!r} must be in [0, 1] with guidance_form='clean'."
                 )
 
-    def _budgets(self, ipc):
-        """Return the number of samples of each class."""
-        if isinstance(ipc, Mapping):
-            classes = self.classes_.tolist()
-            unknown = [label for label in ipc if label not in classes]
-            silent = [label for label in classes if label not in ipc]
-            if unknown or silent:
-                raise ValueError(
-                    f"ipc={ipc!r} must name each class of y and no other; y has {classes}."
-                )
-            budgets = [ipc[label] for label in classes]
-        else:
-            budgets = [ipc] * len(self.classes_)
-        for n in budgets:
-            if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
-                raise ValueError(f"ipc must be an integer of at least 1 a class, got {n!r}.")
-        return budgets
-
     def _encode(self, rows, row_shape, labels):
         """Make the backbone and the data's format; return flattened latents."""
         if isinstance(self.backbone, str) and self.backbone == "closed-form":
@@ -630,18 +613,13 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _device(self):
         """Return the device to compute on."""
-        wanted = self.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
-            if wanted == "cpu" and torch.backends.mps.is_available():
-                # float64, which the closed form may need, does not exist there.
-                wanted = "cpu" if hasattr(self.backbone_, "fit") else "mps"
-        try:
-            return torch.device(wanted)
-        except RuntimeError as error:
-            raise ValueError(
-                f"device={wanted!r} is not known; 'auto', 'cpu', 'cuda' and 'mps' are."
-            ) from error
+        device = pick_device(self.device)
+        # The closed form may need float64, which mps does not have.
+        return (
+            torch.device("cpu")
+            if device.type == "mps" and hasattr(self.backbone_, "fit")
+            else device
+        )
 
     def _calls(self):
         return BatchedCalls(self.batch_size)
@@ -667,7 +645,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _plan(self, ipc):
         """Assign every sample of a set to its centroid; grow hierarchies that are too small."""
-        budgets = self._budgets(ipc)
+        budgets = check_ipc(ipc, self.classes_)
         centers, assigned, indices, levels, n_centers = [], [], [], [], 0
         for clusterer, Z, n in zip(self.clusterers_, self._latents, budgets, strict=True):
             if n > len(clusterer.cluster_centers_) and isinstance(clusterer, HierarchicalIPC):

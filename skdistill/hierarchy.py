@@ -22,6 +22,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdistill.validation import IPC_CONSTRAINT, check_ipc
+
 __all__ = ["DivisiveTree", "HierarchicalIPC"]
 
 
@@ -642,7 +644,7 @@ class HierarchicalIPC(
     """
 
     _parameter_constraints: dict = {
-        "ipc": [Interval(Integral, 1, None, closed="left"), Mapping],
+        "ipc": IPC_CONSTRAINT,
         "start_level": [Interval(Integral, 0, None, closed="left")],
         "selection": [StrOptions({"levelwise", "leaves"})],
         "criterion": [StrOptions({"sse", "variance"})],
@@ -705,7 +707,9 @@ class HierarchicalIPC(
             X, y = validate_data(self, X, y, **checks)
             check_classification_targets(y)
             classes, codes = np.unique(y, return_inverse=True)
-        ipc = self._ipc_of(classes, labelled=y is not None)
+        if y is None and isinstance(self.ipc, Mapping):
+            raise ValueError("ipc is a mapping from class to int, which needs y, but y is None.")
+        ipc = check_ipc(self.ipc, classes)
         rows_of_class = [np.flatnonzero(codes == code) for code in range(len(classes))]
 
         settings = {
@@ -765,25 +769,6 @@ class HierarchicalIPC(
         self._n_features_out = len(self.cluster_centers_)
         self.labels_ = pairwise_distances_argmin(X, self.cluster_centers_)
         return self
-
-    def _ipc_of(self, classes, labelled):
-        """Return the number of prototypes that each class is to have, as a list."""
-        if not isinstance(self.ipc, Mapping):
-            return [self.ipc] * len(classes)
-        if not labelled:
-            raise ValueError("ipc is a mapping from class to int, which needs y, but y is None.")
-        unknown = [label for label in self.ipc if label not in classes.tolist()]
-        if unknown:
-            raise ValueError(f"ipc has a number for {unknown[0]!r}, which is not a class in y.")
-        for label in classes.tolist():
-            if label not in self.ipc:
-                raise ValueError(f"ipc has no number for the class {label!r}.")
-            if not isinstance(self.ipc[label], Integral) or self.ipc[label] < 1:
-                raise ValueError(
-                    f"ipc must be an int of at least 1 for every class, got {self.ipc[label]!r} "
-                    f"for the class {label!r}."
-                )
-        return [self.ipc[label] for label in classes.tolist()]
 
     def _check_same_problem(self, X, classes, rows_of_class, settings):
         """Raise ValueError if the stored trees cannot be those of the data and parameters."""

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from skdistill.pixels import check_value_range, infer_value_range, to_networks
+from skdistill.validation import pick_device
 
 __all__ = ["ConvNetClassifier"]
 
@@ -54,8 +55,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
 
     value_range : tuple of float, default=None
         The values of `X` that stand for black and white. None infers them from what fit is given:
-        the dtype's range for integers, (0, 1) for floats that lie within it, otherwise the smallest
-        and the largest value. Give it where training sets are compared, lest each has its own.
+        see :func:`skdistill.pixels.infer_value_range`. Give it where training sets are compared,
+        lest each has its own.
 
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Where to train and predict. "auto" takes an accelerator where there is one. On "cuda" the
@@ -183,7 +184,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = encoder.classes_
 
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        device = self._device()
+        device = pick_device(self.device)
         # Weights are drawn on the CPU, so that a seed means the same on every device.
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
@@ -292,13 +293,6 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
 
     def _to_network(self, X):
         return to_networks(X.reshape(-1, *self.image_shape_), self.value_range_)
-
-    def _device(self):
-        if self.device != "auto":
-            return torch.device(self.device)
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -471,7 +471,7 @@ class TestBadInput:
             distil(*iris, clusterer=DBSCAN())
 
     def test_an_unknown_device(self, iris):
-        with pytest.raises(ValueError, match="device='gpu' is not known"):
+        with pytest.raises(ValueError, match="device='gpu' is not there"):
             distil(*iris, device="gpu")
 
     @pytest.mark.parametrize("method", ["sample", "transform"])

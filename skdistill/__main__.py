@@ -1,0 +1,7 @@
+"""``python -m skdistill``."""
+
+import sys
+
+from skdistill.cli import main
+
+sys.exit(main())

@@ -1,0 +1,92 @@
+"""Checks of parameters that several estimators share."""
+
+from collections.abc import Mapping
+from numbers import Integral
+
+import torch
+from sklearn.utils._param_validation import Interval
+
+__all__ = ["IPC_CONSTRAINT", "check_ipc", "pick_device"]
+
+IPC_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), Mapping]
+
+
+def check_ipc(ipc, classes):
+    """Return the number of samples that each class is to have.
+
+    Parameters
+    ----------
+    ipc : int or mapping of class to int
+        The same for all classes, or one for each.
+
+    classes : ndarray of shape (n_classes,)
+        The labels.
+
+    Returns
+    -------
+    budgets : list of int
+        In the order of `classes`.
+
+    Raises
+    ------
+    ValueError
+        If a mapping lacks a class or names a stranger, or a number is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.validation import check_ipc
+    >>> check_ipc({"a": 1, "b": 20}, np.array(["a", "b"]))
+    [1, 20]
+    """
+    labels = classes.tolist()
+    if not isinstance(ipc, Mapping):
+        ipc = dict.fromkeys(labels, ipc)
+    elif set(ipc) != set(labels):
+        raise ValueError(f"ipc={ipc!r} must name each class of y and no other; y has {labels}.")
+    for label in labels:
+        n = ipc[label]
+        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+            raise ValueError(
+                f"ipc must be an integer of at least 1 a class, got {n!r} for the class {label!r}."
+            )
+    return [int(ipc[label]) for label in labels]
+
+
+def pick_device(device):
+    """Return a device by its name.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" takes "cuda", then "mps", then "cpu".
+
+    Returns
+    -------
+    device : torch.device
+        Where to compute.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+
+    Examples
+    --------
+    >>> from skdistill.validation import pick_device
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if isinstance(device, str) and device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+        torch.empty(0, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} is not there; 'auto', 'cpu', 'cuda' and 'mps' are the usual ones. "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return picked
