@@ -4,9 +4,9 @@ import copy
 import hashlib
 import json
 import math
-import numbers
 import shutil
 import time
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
 from diffusers import __version__ as diffusers_version
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sklearn.utils._param_validation import Interval, validate_params
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
@@ -57,6 +58,33 @@ Made by
 """
 
 
+POSITIVE = Interval(Integral, 1, None, closed="left")
+
+
+@validate_params(
+    {
+        "steps": [POSITIVE],
+        "vae_steps": [POSITIVE],
+        "batch_size": [POSITIVE],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "latent_channels": [POSITIVE, None],
+        "downsamplings": [Interval(Integral, 0, None, closed="left"), None],
+        "vae_width": [POSITIVE, None],
+        "width": [POSITIVE, None],
+        "depth": [POSITIVE, None],
+        "patch_size": [POSITIVE, None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "flip": ["boolean"],
+        "guidance_scale": [Interval(Real, 1, None, closed="left")],
+        "random_state": [Interval(Integral, 0, None, closed="left")],
+        "checkpoint_every": [POSITIVE],
+        "verbose": ["verbose"],
+        "data": [str],
+        "license": [str],
+        "command": [str, None],
+    },
+    prefer_skip_nested_validation=True,
+)
 def pretrain(
     X,
     y,
@@ -204,34 +232,35 @@ def pretrain(
     ['README.md', 'model_index.json', 'scheduler', 'training.json', 'transformer', 'vae']
     """
     X, y, classes = _check_images(X, y)
-    settings = _resolve_settings(
-        X,
-        steps=steps,
-        vae_steps=vae_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        latent_channels=latent_channels,
-        downsamplings=downsamplings,
-        vae_width=vae_width,
-        width=width,
-        depth=depth,
-        patch_size=patch_size,
-        dropout=dropout,
-        flip=flip,
-        guidance_scale=guidance_scale,
-        value_range=value_range,
-        random_state=random_state,
-    )
-    _check_integer("checkpoint_every", checkpoint_every, 1)
+    value_range = check_value_range(infer_value_range(X) if value_range is None else value_range)
+    sizes = (latent_channels, downsamplings, vae_width, width, depth, patch_size)
+    settings = {
+        "steps": steps,
+        "vae_steps": vae_steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        **_architecture(X, *sizes),
+        "dropout": dropout,
+        "flip": flip,
+        "guidance_scale": guidance_scale,
+        "value_range": value_range,
+        "random_state": random_state,
+    }
     device = _pick_device(device)
     out = Path(out)
     partial = out.with_name(out.name + ".partial")
-    run = {"settings": settings, "data": _fingerprint(X, y)}
-    if _holds_run(out, "training.json", run):
+    run = json.loads(_to_json({"settings": settings, "data": _fingerprint(X, y)}))
+    if (out / "training.json").exists():
+        _check_same_run(out / "training.json", run)
         return out
-    if not _holds_run(partial, "run.json", run):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out={str(out)!r} exists and holds no backbone; give another folder.")
+    if (partial / "run.json").exists():
+        _check_same_run(partial / "run.json", run)
+    else:
         partial.mkdir(parents=True, exist_ok=True)
-        _write_json(partial / "run.json", run)
+        (partial / "run.tmp").write_text(_to_json(run), encoding="utf-8")
+        (partial / "run.tmp").replace(partial / "run.json")
 
     loop = {
         "learning_rate": learning_rate,
@@ -258,22 +287,22 @@ def pretrain(
     run["dit"] = dit_log
     run["reconstruction_rmse"] = _reconstruction_rmse(vae, X, latents[0], settings)
     run["machine"] = _describe(device)
-    finished = partial / "finished"
-    vae.half().save_pretrained(finished / "vae")
-    dit.half().save_pretrained(finished / "transformer")
-    scheduler.save_pretrained(finished / "scheduler")
     index = {
         "_class_name": "DiTPipeline",
         "_diffusers_version": diffusers_version,
-        "guidance_scale": settings["guidance_scale"],
+        "guidance_scale": guidance_scale,
         "id2label": {str(k): str(label) for k, label in enumerate(classes)},
         "scheduler": ["diffusers", "DDPMScheduler"],
         "transformer": ["diffusers", "DiTTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    _write_json(finished / "model_index.json", index)
-    _write_json(finished / "training.json", run)
-    card = _model_card(run, X, len(classes), data=data, license=license, command=command)
+    card = _model_card(run, len(classes), data=data, license=license, command=command)
+    finished = partial / "finished"
+    vae.half().save_pretrained(finished / "vae")
+    dit.half().save_pretrained(finished / "transformer")
+    scheduler.save_pretrained(finished / "scheduler")
+    (finished / "model_index.json").write_text(_to_json(index), encoding="utf-8")
+    (finished / "training.json").write_text(_to_json(run), encoding="utf-8")
     (finished / "README.md").write_text(card, encoding="utf-8")
     if out.exists():
         out.rmdir()
@@ -293,7 +322,7 @@ def _check_images(X, y):
             f"{', '.join(map(str, sorted(shapes)[:5]))}. Resize or pad them to one."
         )
     X, y = np.asarray(X), np.asarray(y)
-    if not (np.issubdtype(X.dtype, np.number) or X.dtype == bool):
+    if X.dtype.kind not in "biuf":
         raise ValueError(f"X must hold numbers, got dtype {X.dtype}.")
     if X.ndim not in (3, 4) or X.shape[1] != X.shape[2]:
         raise ValueError(
@@ -316,85 +345,59 @@ def _check_images(X, y):
     return X, y, classes
 
 
-def _check_integer(name, value, least):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
-    return int(value)
-
-
-def _resolve_settings(X, **settings):
-    """Fill in the settings that follow from the images' shape, or raise ValueError."""
-    size, n_channels = X.shape[1], 1 if X.ndim == 3 else X.shape[3]
+def _architecture(X, latent_channels, downsamplings, vae_width, width, depth, patch_size):
+    """Fill in what follows from the images' shape; raise ValueError where sizes do not fit."""
+    size = X.shape[1]
     tier = 0 if size <= 16 else 1 if size <= 32 else 2
-
-    def integer(name, default=None, least=1):
-        if settings[name] is None:
-            settings[name] = default
-        return _check_integer(name, settings[name], least)
-
-    def real(name, allowed, valid):
-        value = settings[name]
-        if not isinstance(value, numbers.Real) or not valid(value):
-            raise ValueError(f"{name} must be {allowed}, got {value!r}.")
-        return float(value)
-
-    downsamplings = integer("downsamplings", 1 if tier < 2 else 2, least=0)
+    if downsamplings is None:
+        downsamplings = (1, 1, 2)[tier]
     if size % 2**downsamplings:
         raise ValueError(
             f"downsamplings={downsamplings} needs an image size that is a multiple of "
             f"{2**downsamplings}, got {size} x {size}: pad the images or give a smaller number."
         )
     latent_size = size // 2**downsamplings
-    patch_size = integer("patch_size", 2 if latent_size > 8 and latent_size % 2 == 0 else 1)
+    if patch_size is None:
+        patch_size = 2 if latent_size > 8 and latent_size % 2 == 0 else 1
     if latent_size % patch_size:
         raise ValueError(
             f"patch_size={patch_size} must divide the size of the latents, {latent_size}."
         )
-    width = integer("width", (128, 192, 256)[tier])
+    width = width or (128, 192, 256)[tier]
     if width % HEAD_DIM:
         raise ValueError(f"width must be a multiple of {HEAD_DIM}, got {width}.")
-    vae_width = integer("vae_width", (24, 32, 32)[tier])
+    vae_width = vae_width or (24, 32, 32)[tier]
     if vae_width % NORM_GROUPS:
         raise ValueError(f"vae_width must be a multiple of {NORM_GROUPS}, got {vae_width}.")
-    if settings["value_range"] is None:
-        settings["value_range"] = infer_value_range(X)
     return {
-        "steps": integer("steps"),
-        "vae_steps": integer("vae_steps"),
-        "batch_size": integer("batch_size"),
-        "learning_rate": real("learning_rate", "a positive number", lambda v: 0 < v < math.inf),
-        "latent_channels": integer("latent_channels", 4 if n_channels == 1 else 8),
+        "latent_channels": latent_channels or (4 if _n_channels(X) == 1 else 8),
         "downsamplings": downsamplings,
         "vae_width": vae_width,
         "width": width,
-        "depth": integer("depth", (3, 6, 8)[tier]),
+        "depth": depth or (3, 6, 8)[tier],
         "patch_size": patch_size,
-        "dropout": real("dropout", "a number in [0, 1)", lambda v: 0 <= v < 1),
-        "flip": bool(settings["flip"]),
-        "guidance_scale": real("guidance_scale", "at least 1", lambda v: 1 <= v < math.inf),
-        "value_range": list(check_value_range(settings["value_range"])),
-        "random_state": integer("random_state", least=0),
     }
+
+
+def _n_channels(X):
+    return 1 if X.ndim == 3 else X.shape[3]
 
 
 def _fingerprint(X, y):
     digest = hashlib.sha256(np.ascontiguousarray(X))
-    digest.update(json.dumps(y.tolist()).encode())
+    digest.update(repr(y.tolist()).encode())
     return {"shape": list(X.shape), "dtype": str(X.dtype), "sha256": digest.hexdigest()}
 
 
-def _holds_run(folder, record, run):
-    """Tell whether `folder` holds this run; raise ValueError if it holds anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    try:
-        other = json.loads((folder / record).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        other = {}
-    if "settings" not in other or "data" not in other:
-        raise ValueError(f"out: {folder} exists and holds no training run; give another folder.")
+def _to_json(content):
+    return json.dumps(content, indent=2, default=lambda scalar: scalar.item()) + "\n"
+
+
+def _check_same_run(record, run):
+    """Raise ValueError if the run that `record` describes is another one."""
+    other = json.loads(record.read_text(encoding="utf-8"))
     if other["data"] != run["data"]:
-        raise ValueError(f"out: {folder} holds a run on other data; give another folder.")
+        raise ValueError(f"out: {record.parent} holds a run on other data; give another folder.")
     differing = [
         f"{name}={other['settings'].get(name)!r} there, {value!r} here"
         for name, value in run["settings"].items()
@@ -402,14 +405,9 @@ def _holds_run(folder, record, run):
     ]
     if differing:
         raise ValueError(
-            f"out: {folder} holds a run with other settings ({'; '.join(differing)}); give another "
-            "folder, or the same settings to go on."
+            f"out: {record.parent} holds a run with other settings ({'; '.join(differing)}); give "
+            "the same settings to go on, or another folder."
         )
-    return True
-
-
-def _write_json(path, content):
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _pick_device(device):
@@ -432,10 +430,9 @@ def _set_seed(*seed):
 
 def _make_vae(X, settings):
     n_levels = settings["downsamplings"] + 1
-    n_channels = 1 if X.ndim == 3 else X.shape[3]
     return AutoencoderKL(
-        in_channels=n_channels,
-        out_channels=n_channels,
+        in_channels=_n_channels(X),
+        out_channels=_n_channels(X),
         down_block_types=["DownEncoderBlock2D"] * n_levels,
         up_block_types=["UpDecoderBlock2D"] * n_levels,
         block_out_channels=[settings["vae_width"] * 2**level for level in range(n_levels)],
@@ -638,8 +635,8 @@ def _reconstruction_rmse(vae, X, latents, settings):
     return float(f"{np.sqrt(total / X.size):.4g}")
 
 
-def _model_card(run, X, n_classes, *, data, license, command):
-    settings = run["settings"]
+def _model_card(run, n_classes, *, data, license, command):
+    settings, (n_samples, *shape) = run["settings"], run["data"]["shape"]
     low, high = settings["value_range"]
     if command is None:
         arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
@@ -647,7 +644,7 @@ def _model_card(run, X, n_classes, *, data, license, command):
     error = run["reconstruction_rmse"]
     facts = {
         "Data": data,
-        "Images": f"{len(X)} of shape {X.shape[1:]} in {n_classes} classes",
+        "Images": f"{n_samples} of shape {' x '.join(map(str, shape))} in {n_classes} classes",
         "Values": f"{low:g} to {high:g}",
         "VAE": f"{settings['vae_steps']} steps, last loss {run['vae']['loss'][-1]:.4g}, "
         f"{run['vae']['seconds']:.0f} s",
