@@ -32,7 +32,7 @@ SNR_CAP = 5.0
 EMA_DECAY = 0.9995
 WARMUP_STEPS = 100
 ENCODE_BATCH = 512
-
+POSITIVE = Interval(Integral, 1, None, closed="left")
 
 CARD = """\
 ---
@@ -56,9 +56,6 @@ Made by
 
     {command}
 """
-
-
-POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
 @validate_params(
@@ -255,7 +252,7 @@ def pretrain(
         return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out={str(out)!r} exists and holds no backbone; give another folder.")
-    if (partial / "run.json").exists():
+    if any(partial.glob("*.safetensors")):
         _check_same_run(partial / "run.json", run)
     else:
         partial.mkdir(parents=True, exist_ok=True)
@@ -421,7 +418,8 @@ def _pick_device(device):
 def _describe(device):
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU cores" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s'[: threads > 1]}" if device.type == "cpu" else device.type
 
 
 def _set_seed(*seed):
