@@ -264,7 +264,11 @@ def pretrain(
         "checkpoint_every": checkpoint_every,
         "verbose": verbose,
     }
-    scheduler = DDPMScheduler(prediction_type="v_prediction", clip_sample=False)
+    # The linear schedule leaves small latents almost no signal over half of the run, and guidance
+    # nothing to act on; the cosine one spreads it.
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
+    )
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         seed = (random_state, 0)
         _set_seed(*seed, 0)
