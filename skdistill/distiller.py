@@ -460,7 +460,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
         Each row is carried half of the way into the guided interval by deterministic DDIM
         inversion and denoised from there, pulled towards the nearest centroid of any class. Nothing
-        is drawn at random and no row depends on another.
+        is drawn at random and no row depends on another. The correction is that of
+        ``guidance_form="clean"`` always: in the paper's form it vanishes where no noise is added.
 
         Parameters
         ----------
@@ -702,7 +703,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 tangents=None if _is_passthrough(self.projector) else self.tangents,
                 device=device,
             ),
-            paper_form=self.guidance_form == "paper",
+            # Inversion and what follows it add no noise, so there is no sigma_t to scale with.
+            paper_form=self.guidance_form == "paper" and timesteps is None,
             generators=generators,
             **options,
         )

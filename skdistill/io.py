@@ -121,7 +121,7 @@ def class_folder(label):
 
 
 def draw_grid(pixels, labels, classes, path):
-    """Draw the samples of each class in a row, enlarged without smoothing.
+    """Draw the samples of each class in a row, small ones enlarged.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def draw_grid(pixels, labels, classes, path):
         top = gap + k * (cell[1] + gap)
         draw.text((8, top + cell[1] / 2), name, fill="black", font=font, anchor="lm")
         for column, image in enumerate(pixels[labels == k][:columns]):
-            picture = Image.fromarray(image.squeeze()).resize(cell, Image.Resampling.NEAREST)
+            picture = Image.fromarray(image.squeeze()).resize(cell, Image.Resampling.BICUBIC)
             sheet.paste(picture.convert("RGB"), (margin + column * (cell[0] + gap), top))
     write_atomically(path, _png(sheet))
 

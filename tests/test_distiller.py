@@ -314,6 +314,13 @@ class TestEstimator:
 
         assert distance(distiller.transform(X)).mean() < 0.1 * distance(X).mean()
 
+    def test_transform_guides_in_the_clean_form(self, iris):
+        X, y = iris
+        clean, paper = (
+            distil(X, y, guidance_form=form).transform(X[:5]) for form in ("clean", "paper")
+        )
+        np.testing.assert_array_equal(clean, paper)
+
     def test_transform_without_rows_is_the_sample(self, iris):
         distiller = distil(*iris)
         np.testing.assert_array_equal(distiller.transform(), distiller.sample()[0])
