@@ -87,7 +87,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Estimates the tangent spaces of each class. None is :class:`TangentProjector`;
         "passthrough" guides in every direction, which with ``KMeans`` as the clusterer is MGD [2]_.
 
-    strength : float in [0, 1], default=0.1
+    strength : float in [0, 1], default=0.5
         How far each guided step moves the clean prediction towards the centroid; 0 is unguided.
         With ``guidance_form="paper"`` the lambda of the paper.
 
@@ -282,7 +282,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         *,
         clusterer=None,
         projector=None,
-        strength=0.1,
+        strength=0.5,
         kernel="rbf",
         bandwidth=1.0,
         normal_strength=0.0,

@@ -68,7 +68,7 @@ def test_the_folder_is_what_diffusers_and_its_readers_expect(trained):
     }
     assert os.listdir(trained.parent) == ["backbone"]
     pipeline = diffusers.DiTPipeline.from_pretrained(trained, low_cpu_mem_usage=False)
-    assert isinstance(pipeline.scheduler, diffusers.DDPMScheduler)
+    assert isinstance(pipeline.scheduler, diffusers.DDIMScheduler)
     assert not pipeline.scheduler.config.clip_sample
     assert pipeline.transformer.config.num_embeds_ada_norm == 3
     assert pipeline.get_label_ids(["one", "two", "zero"]) == [0, 1, 2]
