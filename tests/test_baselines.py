@@ -160,7 +160,7 @@ def test_bad_input_is_refused(baseline):
     with pytest.raises(ValueError, match="'ipc' parameter"):
         clone(baseline).set_params(ipc=0).fit(X, Y)
     baseline.fit(X, Y)
-    with pytest.raises(ValueError, match="at least 1 for every class, got 0"):
+    with pytest.raises(ValueError, match="at least 1 a class, got 0 for the class 0"):
         baseline.sample(0)
     with pytest.raises(ValueError, match="must name each class of y and no other"):
         baseline.sample({0: 3})
