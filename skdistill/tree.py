@@ -68,11 +68,33 @@ class DivisiveTree:
         return np.flatnonzero(self.children[:, 0] == -1)
 
     def span(self, node):
-        """Return the slice of `order` that holds the rows of `node`."""
+        """Return where the rows of a node are.
+
+        Parameters
+        ----------
+        node : int
+            A node.
+
+        Returns
+        -------
+        span : slice
+            Such that ``order[span]`` are its rows.
+        """
         return slice(self.start[node], self.start[node] + self.size[node])
 
     def members(self, node):
-        """Return the rows of the training data that are in `node`, ascending."""
+        """Return the rows of a node.
+
+        Parameters
+        ----------
+        node : int
+            A node.
+
+        Returns
+        -------
+        rows : ndarray of shape (size[node],)
+            Indices in the training data, ascending.
+        """
         return np.sort(self.order[self.span(node)])
 
     def linkage(self):
@@ -100,7 +122,18 @@ class DivisiveTree:
         return np.column_stack([pairs, height[merged], n_leaves[merged]])
 
     def truncated(self, n_leaves):
-        """Return the tree as it was when it had `n_leaves` leaves."""
+        """Return the tree as it was when it had fewer leaves.
+
+        Parameters
+        ----------
+        n_leaves : int
+            From 1 to the number of leaves.
+
+        Returns
+        -------
+        tree : DivisiveTree
+            The first ``2 * n_leaves - 1`` nodes, in arrays of its own where they differ.
+        """
         n_nodes = 2 * n_leaves - 1
         kept = {name: getattr(self, name)[:n_nodes] for name in _NODE_ARRAYS}
         kept["children"] = np.where(kept["children"] < n_nodes, kept["children"], -1)
@@ -292,6 +325,7 @@ def first_equal_row(X):
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
+        The rows. Zeros of either sign are equal.
 
     Returns
     -------
@@ -352,6 +386,7 @@ def single_leaf(X, rows):
     Returns
     -------
     tree : DivisiveTree
+        Of one node, the root.
 
     Examples
     --------
@@ -414,6 +449,7 @@ def grow_tree(tree, X, first, n_leaves, *, criterion, n_init, max_iter, tol, see
     Returns
     -------
     tree : DivisiveTree
+        With `n_leaves` leaves, and the nodes of the old tree as its first ones.
 
     Examples
     --------
