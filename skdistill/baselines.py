@@ -28,7 +28,7 @@ class _ClasswiseBaseline(BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, height, width, channels)
-            Real data of any integer or floating dtype.
+            Real data of any boolean, integer or floating dtype.
 
         y : array-like of shape (n_samples,)
             Labels.
@@ -215,8 +215,8 @@ class ClusterMeans(_ClasswiseBaseline):
 
     Notes
     -----
-    Centres are rounded where the rows are integers. They are no real rows: a centre of many images
-    is a blurred one.
+    Centres are rounded where the rows are integers or booleans. They are no real rows: a centre of
+    many images is a blurred one.
 
     Examples
     --------
@@ -247,6 +247,7 @@ class ClusterMeans(_ClasswiseBaseline):
         centers = KMeans(n, n_init=self.n_init, random_state=seed).fit(rows).cluster_centers_
         # A mean is within the range of its rows but for rounding, and the range carries meaning.
         centers = np.clip(centers, rows.min(axis=0), rows.max(axis=0))
-        if np.issubdtype(rows.dtype, np.integer):
+        # A cast would truncate integers, and make True of all that is not zero.
+        if rows.dtype.kind in "iub":
             centers = np.rint(centers)
         return centers.astype(rows.dtype)

@@ -118,6 +118,15 @@ def test_cluster_means_are_rounded_not_truncated():
     assert_array_equal(ClusterMeans(ipc=1).fit(rows, ["a"] * 3).sample()[0], [[2]])
 
 
+def test_cluster_means_of_booleans_are_the_majority():
+    rows = np.array([[True, False, True]] * 3 + [[False, False, True]] * 2)
+    X_syn, _ = ClusterMeans(ipc=1).fit(rows, np.zeros(5)).sample()
+    assert X_syn.dtype == bool
+    assert_array_equal(X_syn, [[True, False, True]])
+    mirrored, _ = ClusterMeans(ipc=1).fit(~rows, np.zeros(5)).sample()
+    assert_array_equal(mirrored, ~X_syn)
+
+
 def test_one_cluster_is_the_class_mean():
     X_syn, _ = ClusterMeans(ipc=1, n_init=1).fit(X, Y).sample()
     assert_allclose(X_syn, [X[label == Y].mean(axis=0) for label in range(10)], atol=1e-10)
