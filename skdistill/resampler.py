@@ -25,6 +25,12 @@ class ManifoldGDResampler(BaseEstimator):
     distiller_ : ManifoldGDDistiller
         The fitted distiller.
 
+    n_features_in_ : int
+        Number of features seen in :meth:`fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features seen in :meth:`fit`. Only there when `X` names them all by strings.
+
     See Also
     --------
     ManifoldGDDistiller : Does the work.
@@ -44,6 +50,18 @@ class ManifoldGDResampler(BaseEstimator):
 
     def __init__(self, distiller=None):
         self.distiller = distiller
+
+    # Properties that raise AttributeError as long as the distiller does are to scikit-learn the
+    # same as attributes that fit has not set.
+    @property
+    def n_features_in_(self):
+        """Number of features seen in :meth:`fit`."""
+        return self.distiller_.n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Names of the features seen in :meth:`fit`."""
+        return self.distiller_.feature_names_in_
 
     def fit(self, X, y):
         """Fit the distiller.

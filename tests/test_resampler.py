@@ -45,6 +45,18 @@ def test_frames_in_frames_out(resampler):
     assert y_syn.name == y.name
 
 
+def test_it_knows_the_features_it_was_fitted_to(resampler):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    assert not hasattr(resampler, "n_features_in_")
+    assert not hasattr(resampler, "feature_names_in_")
+    resampler.fit(X, y)
+    assert resampler.n_features_in_ == 4
+    assert resampler.feature_names_in_.tolist() == X.columns.tolist()
+    resampler.fit(X.to_numpy(), y)
+    assert resampler.n_features_in_ == 4
+    assert not hasattr(resampler, "feature_names_in_")
+
+
 def test_imbalance_is_gone():
     X, y = load_iris(return_X_y=True)
     rows = np.r_[0:50, 50:60, 100:105]
