@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,24 @@ def test_a_clipped_correction_never_overshoots(seed, kernel, strength, bandwidth
     ).all()
 
 
+@pytest.mark.parametrize(("kernel", "rate"), [("rbf", 1.0), ("laplace", 1 / 2), ("imq", 1 / 5)])
+def test_kernel_distances_are_in_units_of_the_targets_scale(kernel, rate):
+    """At a distance of 4 and a scale of 2 the kernel sees r = 2."""
+    targets = Targets(torch.tensor([[4.0, 0.0]]), torch.tensor([2.0]))
+    guided = Guidance(strength=0.5, kernel=kernel).correct(torch.zeros(1, 2), None, 0.5, 0, targets)
+    torch.testing.assert_close(guided, torch.tensor([[0.5 * rate * 4.0, 0.0]]))
+
+
+def test_the_normal_pull_is_to_the_plane_through_the_mean_of_the_neighbours():
+    """The plane y = 1, the centroid 4 above it and the prediction 3 above it."""
+    planes = PreparedTangents(torch.tensor([[[7.0, 1.0]]]), torch.tensor([[[[1.0, 0.0]]]]))
+    targets = Targets(torch.tensor([[2.0, 5.0]]), torch.tensor([2.0]), planes)
+    x0 = torch.tensor([[2.0, 4.0]])
+    guided = Guidance(strength=0.3, normal_strength=0.5).correct(x0, None, 0.5, 0, targets)
+    height = 3.0 * (1.0 - 0.5 * math.tanh(3.0 / 2.0))
+    torch.testing.assert_close(guided, torch.tensor([[2.0, 1.0 + height]]))
+
+
 def test_without_clipping_the_paper_form_overshoots():
     x0, centroid, _ = problem(0)
     targets = Targets(centroid, torch.ones(5, dtype=torch.float64))
@@ -170,6 +190,25 @@ def test_targets_of_a_sample_do_not_depend_on_its_batch(fitted_projectors, tange
             torch.testing.assert_close(
                 basis_alone[0].mT @ basis_alone[0], basis[i].mT @ basis[i], atol=1e-8, rtol=1e-6
             )
+
+
+@pytest.mark.parametrize("tangents", ["prepared", "posterior", None])
+def test_the_scale_is_the_distance_to_the_last_of_the_neighbours(tangents):
+    """Three neighbours on two lines; a centroid that is itself a row is its own first one."""
+    line = np.array([0.0, 1.0, 3.0, 7.0, 20.0])
+    projectors = [
+        TangentProjector(n_components=1, n_neighbors=3).fit(np.outer(step * line, [0.6, 0.8]))
+        for step in (1.0, 10.0)
+    ]
+    targets = prepare_targets(
+        np.outer([0.0, 7.5, 10.0], [0.6, 0.8]),
+        np.array([0, 0, 1]),
+        np.array([2, 0, 1]),
+        projectors,
+        radii=[1.0],
+        tangents=tangents,
+    )
+    np.testing.assert_allclose(targets.scale, [20.0, 3.0, 6.5])
 
 
 def test_prepared_planes_are_those_of_the_projector_at_each_radius(fitted_projectors):
