@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from sklearn.datasets import load_wine
+from sklearn.preprocessing import scale
+
+from skdistill.backbones import GaussianMixtureScore
+
+
+def draw(mixture, n):
+    """Draw points of the mixture itself, without the errors of a diffusion's steps."""
+    generator = torch.Generator().manual_seed(0)
+    options = {"generator": generator, "dtype": mixture.means.dtype}
+    k = torch.multinomial(mixture.weights, n, replacement=True, generator=generator)
+    along = mixture.variances[k].sqrt() * torch.randn(n, mixture.bases.shape[1], **options)
+    noise = mixture.isotropic[k, None].sqrt() * torch.randn(n, mixture.means.shape[1], **options)
+    return (mixture.means[k] + torch.einsum("nr,nrf->nf", along, mixture.bases[k]) + noise).numpy()
+
+
+@pytest.fixture(scope="module", params=[3, 4, 5])
+def few_rows(request):
+    """A class of a few standardised rows of 13 features, and 2,000 samples of its mixture."""
+    X, y = load_wine(return_X_y=True)
+    rows = scale(X)[y == 1][: request.param]
+    return rows, draw(GaussianMixtureScore.fit(rows, random_state=0), 2000)
+
+
+def test_samples_of_a_class_of_few_rows_keep_away_from_them(few_rows):
+    rows, samples = few_rows
+    between_rows = cdist(rows, rows)
+    np.fill_diagonal(between_rows, np.inf)
+    to_rows = cdist(samples, rows).min(axis=1) / np.median(between_rows.min(axis=1))
+    assert to_rows.min() > 0.2
+    assert np.quantile(to_rows, 0.01) > 0.4
+    # Nor are they off the data altogether.
+    assert 0.75 < np.median(to_rows) < 1.5
+
+
+def test_samples_of_a_class_of_few_rows_are_no_mere_blends_of_them(few_rows):
+    """Blends lie in the plane through the rows, which is small against the space."""
+    rows, samples = few_rows
+    _, _, directions = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    plane = directions[: len(rows) - 1]
+    deviations = samples - rows.mean(axis=0)
+    within = np.sum((deviations @ plane.T) ** 2) / np.sum(deviations**2)
+    assert 0.25 < 1 - within < 0.65
+
+
+def test_covariance_of_few_rows_is_their_scatter_and_five_rows_worth_of_isotropic_prior(few_rows):
+    rows, _ = few_rows
+    mixture = GaussianMixtureScore.fit(rows, random_state=0)
+    deviations = rows - rows.mean(axis=0)
+    prior = np.mean(deviations**2) * np.eye(13)
+    (basis,), (variances,) = mixture.bases.numpy(), mixture.variances.numpy()
+    np.testing.assert_allclose(
+        basis.T @ np.diag(variances) @ basis + mixture.isotropic.item() * np.eye(13),
+        (deviations.T @ deviations + 5 * prior) / (len(rows) + 5),
+        atol=1e-12,
+    )
