@@ -25,7 +25,7 @@ ignore_few_rows = pytest.mark.filterwarnings("ignore::sklearn.exceptions.Converg
 
 @ignore_few_rows
 @parametrize_with_checks([HierarchicalIPC()])
-def test_estimator_checks(estimator, check):
+def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
@@ -327,7 +327,8 @@ def test_wrong_data_is_named():
 
 def test_not_slower_than_bisecting_kmeans_in_many_dimensions():
     # The measured ratio of the medians is 0.8 with one restart, the hardest case, and 0.15 with
-    # ten. The slack is for busy machines.
+    # ten. The slack up to 1.3 is for busy machines, where runs of equal
+    # work differ by a third even in CPU time, as caches and clock rates are shared.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1300, 64)) @ rng.normal(size=(64, 4096)) + rng.normal(size=(1300, 4096))
 

@@ -42,7 +42,7 @@ def anisotropic(rng, n_samples, n_features=6):
 
 
 @parametrize_with_checks([TangentProjector()])
-def test_scikit_learn_checks(estimator, check):
+def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
