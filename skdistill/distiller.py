@@ -9,22 +9,21 @@ from dataclasses import dataclass
 from functools import wraps
 from numbers import Integral, Real
 
+import diffusers
 import joblib
 import numpy as np
+import sklearn
 import torch
-from diffusers import DDPMScheduler
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, pairwise_distances_argmin
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
+import skdistill
 from skdistill.backbones import (
     ClosedFormBackbone,
     DiTBackbone,
@@ -48,8 +47,9 @@ from skdistill.guidance import (
     radius_multipliers,
 )
 from skdistill.hierarchy import HierarchicalIPC
-from skdistill.io import RunDirectory, describe_run, load_distilled
+from skdistill.io import RunDirectory, class_folder, load_distilled
 from skdistill.pixels import infer_format
+from skdistill.students import linear_student
 from skdistill.tangent import TangentProjector
 from skdistill.validation import IPC_CONSTRAINT, check_ipc, pick_device
 
@@ -241,11 +241,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "ipc": IPC_CONSTRAINT,
         "backbone": [str, os.PathLike, HasMethods(["encode", "predict", "decode"])],
         "clusterer": [HasMethods(["fit"]), None],
-        "projector": [
-            HasMethods(["fit", "tangent_bases", "neighbor_distances"]),
-            StrOptions({"passthrough"}),
-            None,
-        ],
+        "projector": [TangentProjector, StrOptions({"passthrough"}), None],
         "strength": [Interval(Real, 0, None, closed="left")],
         "kernel": [StrOptions(set(KERNELS))],
         "bandwidth": [Interval(Real, 0, None, closed="neither")],
@@ -346,6 +342,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -389,7 +386,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             for Z, n in zip(self._latents, budgets, strict=True)
         )
         self.clusterers_, self.projectors_ = map(list, zip(*fitted, strict=True))
-        centers = [clusterer.cluster_centers_ for clusterer in self.clusterers_]
+        centers = [_centers_of(clusterer, latents.dtype) for clusterer in self.clusterers_]
         self.cluster_centers_ = np.concatenate(centers)
         self.centroid_classes_ = np.repeat(np.arange(len(centers)), [len(c) for c in centers])
         return self
@@ -424,32 +421,31 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         """
         check_is_fitted(self)
         plan = self._plan(self.ipc if ipc is None else ipc)
-        scheduler = make_scheduler(self.scheduler, self.backbone_.default_scheduler)
-        scheduler.set_timesteps(self.num_inference_steps)
-        n_calls = len(scheduler.timesteps)
-        batches = list(gen_batches(len(plan.labels), self.batch_size))
-        run = None
+        n_calls = len(self._scheduler().timesteps)
+        samples, run = {}, None
         if out_dir is not None:
-            run = RunDirectory(out_dir, self._format, self.classes_, *describe_run(self, plan))
+            run = RunDirectory(out_dir, self._format, self.classes_, *self._describe(plan))
             if run.is_complete():
                 return load_distilled(out_dir)[0], self.classes_[plan.labels]
-        missing = [i for i in range(len(batches)) if run is None or not run.has(i)]
+            samples = run.read()
+        missing = np.array([i for i in range(len(plan.labels)) if i not in samples], dtype=np.int64)
+        batches = [missing[batch] for batch in gen_batches(len(missing), self.batch_size)]
 
+        calls = BatchedCalls(self.batch_size)
         in_turn = effective_n_jobs(self.n_jobs) == 1
-        made = {}
-        with self._progress_bar(len(missing) * n_calls) as bar:
+        with self._progress_bar(len(batches) * n_calls) as bar:
             jobs = (
-                delayed(self._sample_batch)(plan, batches[i], bar.update if in_turn else None)
-                for i in missing
+                delayed(self._sample_batch)(plan, batch, calls, bar.update if in_turn else None)
+                for batch in batches
             )
             results = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
-            for i, X_batch in zip(missing, results, strict=True):
-                made[i] = X_batch
+            for batch, X_batch in zip(batches, results, strict=True):
+                samples.update(zip(batch.tolist(), X_batch, strict=True))
                 if run is not None:
-                    run.write(i, batches[i], X_batch)
+                    run.write(batch, X_batch)
                 if not in_turn:
                     bar.update(n_calls)
-        X_syn = np.concatenate([made[i] if i in made else run.read(i) for i in range(len(batches))])
+        X_syn = np.stack([samples[i] for i in range(len(plan.labels))])
         y_syn = self.classes_[plan.labels]
         if run is not None:
             run.finish(X_syn, y_syn, plan.labels)
@@ -470,12 +466,14 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
         Returns
         -------
-        X_guided : ndarray of the shape and dtype of `X`
-            One for each row.
+        X_guided : ndarray of the shape of `X`
+            One for each row, in the dtype that `fit` saw.
         """
         check_is_fitted(self)
         rows, _, row_shape = self._validate_rows(X)
-        latents = self.backbone_.encode(self._format.to_backbone(rows), self._calls())
+        calls = BatchedCalls(self.batch_size)
+        self.backbone_.to(self._device())
+        latents = self.backbone_.encode(self._format.to_backbone(rows), calls)
         nearest = pairwise_distances_argmin(latents.reshape(len(rows), -1), self.cluster_centers_)
         plan = _Plan(self.cluster_centers_, self.centroid_classes_, nearest)
         scheduler = make_scheduler("DDIMScheduler", self.backbone_.default_scheduler)
@@ -488,7 +486,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             for batch in gen_batches(len(rows), self.batch_size):
                 start = torch.from_numpy(latents[batch])
                 X_guided.append(
-                    self._denoise(plan, batch, scheduler, start, bar.update, timesteps=timesteps)
+                    self._denoise(
+                        plan, batch, scheduler, start, calls, bar.update, timesteps=timesteps
+                    )
                 )
         return np.concatenate(X_guided).reshape(-1, *row_shape)
 
@@ -509,12 +509,18 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             Share of the rows that the student labels rightly. A student whose tags say that it
             takes three dimensions sees images, any other flattened rows.
         """
-        X_syn, y_syn = self.sample()
+        check_is_fitted(self)
         rows, y, _ = self._validate_rows(X, y)
-        student = self.student
-        if student is None:
-            student = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        student = clone(student)
+        strangers = np.setdiff1d(y, self.classes_)
+        if len(strangers):
+            warnings.warn(
+                f"y has labels that fit has not seen, such as {strangers[0]!r}: no student can "
+                "give them. In a cross-validation, StratifiedKFold keeps all classes in each fold.",
+                UserWarning,
+                stacklevel=2,
+            )
+        X_syn, y_syn = self.sample()
+        student = linear_student() if self.student is None else clone(self.student)
         if get_tags(student).input_tags.three_d_array and self._format.image_shape is not None:
             shape = (-1, *self._format.image_shape)
         else:
@@ -551,7 +557,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     def _check_settings(self):
         """Raise ValueError for what single parameters' constraints cannot see."""
         interval = tuple(self.guidance_interval)
-        if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+        numbers = len(interval) == 2 and all(isinstance(bound, Real) for bound in interval)
+        if not numbers or not 0.0 <= interval[0] <= interval[1] <= 1.0:
             raise ValueError(
                 "guidance_interval must be (start, stop) with 0 <= start <= stop <= 1, got "
                 f"{self.guidance_interval!r}."
@@ -561,6 +568,16 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be in [0, 1] with guidance_form='clean'."
                 )
+        if self.normal_strength > 0 and _is_passthrough(self.projector):
+            raise ValueError(
+                f"normal_strength={self.normal_strength!r} needs a projector: with 'passthrough' "
+                "there is no plane to pull to."
+            )
+        if getattr(self.projector, "alpha_bar", None) is not None:
+            raise ValueError(
+                f"projector={self.projector!r} must have alpha_bar=None: centroids are clean. "
+                "tangents='posterior' weighs neighbours at the noise level of each step."
+            )
 
     def _encode(self, rows, row_shape, labels):
         """Make the backbone and the data's format; return flattened latents."""
@@ -570,7 +587,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             folder = find_backbone(
                 self.backbone, revision=self.revision, local_files_only=self.local_files_only
             )
-            self.backbone_ = DiTBackbone(folder, self.dtype)
+            self.backbone_ = DiTBackbone(folder, self.dtype, name=os.fspath(self.backbone))
         else:
             # Its own fit must not reach the caller's object.
             self.backbone_ = copy.copy(self.backbone)
@@ -580,12 +597,18 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             image_shape=self.image_shape,
             value_range=self.value_range,
             network_shape=getattr(self.backbone_, "image_shape", None),
+            network_range=getattr(self.backbone_, "value_range", None),
             resize=self.resize,
         )
         x = self._format.to_backbone(rows)
         if hasattr(self.backbone_, "fit"):
             self.backbone_.fit(x, labels, len(self.classes_))
             self._model_classes = np.arange(len(self.classes_))
+            if self.class_map is not None:
+                raise ValueError(
+                    f"class_map={self.class_map!r} is for pretrained backbones; {self.backbone!r} "
+                    "is fitted to the classes of y."
+                )
             if self._format.image_shape is not None:
                 warnings.warn(
                     "Images through the closed-form backbone come out blurred: it knows a class as "
@@ -598,17 +621,14 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 )
         else:
             self._model_classes = self.backbone_.class_indices(self.classes_, self.class_map)
-        scheduler = make_scheduler(self.scheduler, self.backbone_.default_scheduler)
-        if self.guidance_form == "paper" and not isinstance(scheduler, DDPMScheduler):
-            raise ValueError(
-                "guidance_form='paper' needs scheduler='DDPMScheduler', whose sigma_t it scales "
-                f"with; got {type(scheduler).__name__}."
-            )
+        # Here, so that what does not suit is found before the rows are encoded.
+        self._scheduler()
         self.backbone_.to(self._device())
-        latents = self.backbone_.encode(x, self._calls())
+        calls = BatchedCalls(self.batch_size)
+        latents = self.backbone_.encode(x, calls)
         if not hasattr(self.backbone_, "fit"):
             few = np.linspace(0, len(x) - 1, min(len(x), RECONSTRUCTION_ROWS)).astype(int)
-            decoded = self.backbone_.decode(torch.from_numpy(latents[few]), self._calls())
+            decoded = self.backbone_.decode(torch.from_numpy(latents[few]), calls)
             warn_if_poor(x[few], decoded, self.backbone_.name)
         return latents.reshape(len(rows), -1)
 
@@ -622,8 +642,24 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             else device
         )
 
-    def _calls(self):
-        return BatchedCalls(self.batch_size)
+    def _scheduler(self):
+        """Return a scheduler that is ready to run."""
+        default = self.backbone_.default_scheduler
+        scheduler = make_scheduler(self.scheduler, default)
+        name = type(scheduler).__name__
+        if self.guidance_form == "paper" and name != "DDPMScheduler":
+            raise ValueError(
+                "guidance_form='paper' needs scheduler='DDPMScheduler', whose sigma_t it scales "
+                f"with; got {name}."
+            )
+        trained = not hasattr(self.backbone_, "fit")
+        if trained and not torch.equal(scheduler.alphas_cumprod, default.alphas_cumprod):
+            raise ValueError(
+                f"scheduler={name} has other noise levels than the backbone was trained on; "
+                f"scheduler={name!r}, as a string, takes the backbone's."
+            )
+        scheduler.set_timesteps(self.num_inference_steps)
+        return scheduler
 
     def _clusterer(self):
         """Return an unfitted clusterer that this distiller's seed decides."""
@@ -652,7 +688,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             if n > len(clusterer.cluster_centers_) and isinstance(clusterer, HierarchicalIPC):
                 clusterer = copy.copy(clusterer).set_params(ipc=_capped(n, Z), warm_start=True)
                 clusterer.fit(Z)
-            centers.append(clusterer.cluster_centers_)
+            centers.append(_centers_of(clusterer, Z.dtype))
             assigned.append(n_centers + np.arange(n) % len(centers[-1]))
             indices.append(np.arange(n))
             depths = getattr(clusterer, "prototype_levels_", None)
@@ -666,26 +702,28 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             levels,
         )
 
-    def _sample_batch(self, plan, batch, progress):
+    def _sample_batch(self, plan, batch, calls, progress):
         """Generate the samples of one batch of the plan, in the caller's terms."""
-        scheduler = make_scheduler(self.scheduler, self.backbone_.default_scheduler)
-        scheduler.set_timesteps(self.num_inference_steps)
+        scheduler = self._scheduler()
         places = zip(plan.labels[batch], plan.indices[batch], strict=True)
         generators = [sample_generator(self.seed_, int(k), int(i)) for k, i in places]
         like = torch.from_numpy(plan.centers[:0])
         start = draw_noise(self.backbone_.latent_shape, generators, scheduler, like)
-        return self._denoise(plan, batch, scheduler, start, progress, generators=generators)
+        return self._denoise(plan, batch, scheduler, start, calls, progress, generators=generators)
 
-    def _denoise(self, plan, batch, scheduler, start, progress, *, timesteps=None, generators=None):
+    def _denoise(
+        self, plan, batch, scheduler, start, calls, progress, *, timesteps=None, generators=None
+    ):
         """Denoise one batch under guidance, from noise or, with `timesteps`, from latents."""
         device = self._device()
-        calls = self._calls()
-        radii = radius_multipliers(self.annealing, self.max_radius, self.warm_steps)
+        self.backbone_.to(device)
         labels = torch.from_numpy(self._model_classes[plan.labels[batch]]).to(device)
         x = start.to(device)
         options = {"guidance_scale": self.guidance_scale, "progress": progress or (lambda: None)}
         if timesteps is not None:
             x = invert(self.backbone_, x, labels, scheduler, calls, timesteps=timesteps, **options)
+        if self.strength > 0 or self.normal_strength > 0:
+            options.update(self._guidance(plan, batch, device))
         z = denoise(
             self.backbone_,
             x,
@@ -693,16 +731,6 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             scheduler,
             calls,
             timesteps=timesteps,
-            guidance=self._guidance(radii),
-            targets=prepare_targets(
-                plan.centers,
-                plan.center_classes,
-                plan.assigned[batch],
-                self.projectors_,
-                radii=radii,
-                tangents=None if _is_passthrough(self.projector) else self.tangents,
-                device=device,
-            ),
             # Inversion and what follows it add no noise, so there is no sigma_t to scale with.
             paper_form=self.guidance_form == "paper" and timesteps is None,
             generators=generators,
@@ -710,8 +738,19 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         )
         return self._format.from_backbone(self.backbone_.decode(z, calls))
 
-    def _guidance(self, radii):
-        return Guidance(
+    def _guidance(self, plan, batch, device):
+        """Return what denoise needs to guide a batch."""
+        radii = radius_multipliers(self.annealing, self.max_radius, self.warm_steps)
+        targets = prepare_targets(
+            plan.centers,
+            plan.center_classes,
+            plan.assigned[batch],
+            self.projectors_,
+            radii=radii,
+            tangents=None if _is_passthrough(self.projector) else self.tangents,
+            device=device,
+        )
+        guidance = Guidance(
             strength=self.strength,
             kernel=self.kernel,
             bandwidth=self.bandwidth,
@@ -720,6 +759,49 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             stages=len(radii),
             clip=self.clip_guidance,
         )
+        return {"guidance": guidance, "targets": targets}
+
+    def _describe(self, plan):
+        """Return what a run directory says of a set: settings, facts, a record a sample."""
+        # Neither do these change the set, nor is an object's address a setting.
+        ignored = {"backbone", "batch_size", "device", "ipc", "local_files_only", "n_jobs"}
+        ignored |= {"random_state", "student", "verbose"}
+        classes = self.classes_.tolist()
+        counts = np.bincount(plan.labels, minlength=len(classes)).tolist()
+        settings = {
+            **{
+                name: _plain(value)
+                for name, value in self.get_params(deep=False).items()
+                if name not in ignored
+            },
+            "backbone": self.backbone_.name,
+            "backbone_weights": self.backbone_.fingerprint,
+            "ipc": {str(label): n for label, n in zip(classes, counts, strict=True)},
+            "seed": self.seed_,
+            "data": self._fingerprint,
+        }
+        modules = (skdistill, sklearn, torch, diffusers)
+        facts = {
+            "classes": [str(label) for label in classes],
+            "real_rows": [len(rows) for rows in self._rows],
+            "versions": {module.__name__: module.__version__ for module in modules},
+        }
+        nearest = np.empty(len(plan.centers), dtype=np.int64)
+        for k, Z in enumerate(self._latents):
+            of_class = np.flatnonzero(plan.center_classes == k)
+            nearest[of_class] = self._rows[k][pairwise_distances_argmin(plan.centers[of_class], Z)]
+        first = np.searchsorted(plan.center_classes, np.arange(len(classes)))
+        records = [
+            {
+                "file_name": f"{class_folder(classes[k])}/{i:04d}.png",
+                "label": str(classes[k]),
+                "centroid": int(center - first[k]),
+                "level": plan.levels[center],
+                "nearest": int(nearest[center]),
+            }
+            for k, i, center in zip(plan.labels, plan.indices, plan.assigned, strict=True)
+        ]
+        return settings, facts, records
 
 
 @dataclass(frozen=True)
@@ -754,17 +836,39 @@ def _is_passthrough(projector):
 
 
 def _optional_X(transform):
-    """Let a wrapped transform be called without X."""
+    """Let a wrapped transform be called without X, and with images."""
 
     @wraps(transform)
     def transform_or_sample(self, X=None):
-        return self.sample()[0] if X is None else transform(self, X)
+        if X is None:
+            return self.sample()[0]
+        if hasattr(self, "_format") and len(self._format.row_shape) > 1:
+            return transform.__wrapped__(self, X)
+        return transform(self, X)
 
     return transform_or_sample
 
 
-# scikit-learn's wrapper for set_output demands X, whose index it would keep.
+# scikit-learn's wrapper for set_output demands X, whose index it would keep, and two dimensions.
 ManifoldGDDistiller.transform = _optional_X(ManifoldGDDistiller.transform)
+
+
+def _plain(value):
+    """Return a parameter as JSON can hold it and as it compares between runs."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def _centers_of(clusterer, dtype):
+    """Return a fitted clusterer's centers, or raise ValueError where it has none."""
+    centers = getattr(clusterer, "cluster_centers_", None)
+    if centers is None or len(centers) == 0:
+        raise ValueError(
+            f"clusterer={clusterer!r} has no cluster_centers_ after fit; HierarchicalIPC, KMeans "
+            "and BisectingKMeans have."
+        )
+    return np.asarray(centers, dtype=dtype)
 
 
 def _capped(n, Z):
@@ -778,10 +882,4 @@ def _fit_class(clusterer, projector, Z, n):
     for name in ("ipc", "n_clusters"):
         if name in params:
             clusterer.set_params(**{name: _capped(n, Z)})
-    clusterer.fit(Z)
-    if not hasattr(clusterer, "cluster_centers_"):
-        raise ValueError(
-            f"clusterer={clusterer!r} has no cluster_centers_ after fit; HierarchicalIPC, KMeans "
-            "and BisectingKMeans have."
-        )
-    return clusterer, projector.fit(Z)
+    return clusterer.fit(Z), projector.fit(Z)

@@ -26,6 +26,24 @@ __all__ = [
 ]
 
 
+# Those that go from noise to image by the noise levels of DDPM; others read a model otherwise.
+FAMILY = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
+
+
 class BatchedCalls:
     """Call a function on slices of its arguments; halve the slices when memory runs out.
 
@@ -57,15 +75,19 @@ class BatchedCalls:
 
         Raises
         ------
-        torch.OutOfMemoryError
+        RuntimeError
             If a single row does not fit.
         """
         results, start = [], 0
         while start < len(tensors[0]):
             try:
                 results.append(function(*(t[start : start + self.batch_size] for t in tensors)))
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
+            except RuntimeError as error:
+                # Only the message says so on mps.
+                exhausted = isinstance(error, torch.OutOfMemoryError) or (
+                    "out of memory" in str(error).lower()
+                )
+                if self.batch_size == 1 or not exhausted:
                     raise
                 self.batch_size = math.ceil(self.batch_size / 2)
                 torch.cuda.empty_cache()
@@ -95,23 +117,22 @@ def make_scheduler(scheduler, default):
     Raises
     ------
     ValueError
-        If diffusers has no scheduler of that name, or if it is one for flow matching.
+        If it is none of the Karras family, or takes the model's output for something else than
+        it is.
     """
-    if isinstance(scheduler, str):
-        kind = getattr(diffusers, scheduler, None)
-        if not (inspect.isclass(kind) and issubclass(kind, diffusers.SchedulerMixin)):
-            raise ValueError(
-                f"scheduler={scheduler!r} is not a scheduler of diffusers; give a class name such "
-                "as 'DDPMScheduler', 'DDIMScheduler' or 'DPMSolverMultistepScheduler'."
-            )
-        config = default.config
-    else:
-        kind = type(default if scheduler is None else scheduler)
-        config = (default if scheduler is None else scheduler).config
-    if "prediction_type" not in inspect.signature(kind).parameters:
+    given = default if scheduler is None else scheduler
+    name = given if isinstance(given, str) else type(given).__name__
+    if name not in FAMILY:
         raise ValueError(
-            f"scheduler={kind.__name__!r} does not belong to diffusers' Karras family, which "
-            "predicts noise, sample or velocity; 'DDPMScheduler' and 'DDIMScheduler' do."
+            f"scheduler={name!r} is not one of diffusers' Karras family: {', '.join(FAMILY)}."
+        )
+    kind = getattr(diffusers, name)
+    config = default.config if isinstance(given, str) else given.config
+    if config.prediction_type != default.config.prediction_type:
+        raise ValueError(
+            f"scheduler={kind.__name__}(prediction_type={config.prediction_type!r}) does not suit "
+            f"a backbone that predicts {default.config.prediction_type!r}; scheduler="
+            f"{kind.__name__!r}, as a string, takes all such terms from the backbone."
         )
     known = set(inspect.signature(kind).parameters)
     made = kind.from_config({key: value for key, value in config.items() if key in known})

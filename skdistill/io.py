@@ -7,6 +7,7 @@
     RUN_DIR/manifest.json             settings, seed, versions, backbone, data fingerprint
     RUN_DIR/distilled.npz             X, y as sample() returned them
     RUN_DIR/grid.png                  a row a class
+    RUN_DIR/scores.json               accuracies, where the command line measured them
     RUN_DIR/batches/                  finished batches, until the set is complete
 
 Tables have neither images nor a grid. Every file is written under a temporary name and renamed.
@@ -18,19 +19,14 @@ import json
 import os
 import shutil
 from pathlib import Path
-from urllib.parse import quote
 
-import diffusers
 import numpy as np
-import sklearn
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from sklearn.metrics import pairwise_distances_argmin
-
-import skdistill
 
 __all__ = ["RunDirectory", "draw_grid", "load_distilled", "write_atomically"]
 
+FORBIDDEN = set('/\\<>:"|?*%\x7f')
+LONGEST_NAME = 200
 GRID_COLUMNS = 20
 GRID_CELL = 48
 
@@ -107,17 +103,23 @@ def class_folder(label):
     Returns
     -------
     name : str
-        The label with slashes, control characters and the like percent-encoded; never empty, "."
-        or "..".
+        The label, with what no file system takes percent-encoded and what is very long cut; never
+        empty, hidden, "." or "..".
 
     Examples
     --------
     >>> from skdistill.io import class_folder
     >>> class_folder("tabby cat"), class_folder("../x")
-    ('tabby cat', '..%2Fx')
+    ('tabby cat', '%..%2Fx')
     """
-    name = quote(str(label), safe=" !#$&'()+,;=@[]^_`{}~")
-    return (name.replace(".", "%2E") or "%") if set(name) <= {"."} else name
+    text = str(label)
+    name = "".join(f"%{ord(c):02X}" if c in FORBIDDEN or ord(c) < 32 else c for c in text)
+    if not name or name.startswith(".") or name == "metadata.jsonl":
+        name = f"%{name}"
+    if len(name.encode()) > LONGEST_NAME:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        name = name.encode()[: LONGEST_NAME - 17].decode(errors="ignore") + "%" + digest
+    return name
 
 
 def draw_grid(pixels, labels, classes, path):
@@ -152,9 +154,17 @@ def draw_grid(pixels, labels, classes, path):
         top = gap + k * (cell[1] + gap)
         draw.text((8, top + cell[1] / 2), name, fill="black", font=font, anchor="lm")
         for column, image in enumerate(pixels[labels == k][:columns]):
-            picture = Image.fromarray(image.squeeze()).resize(cell, Image.Resampling.BICUBIC)
+            picture = _picture(image).resize(cell, Image.Resampling.BICUBIC)
             sheet.paste(picture.convert("RGB"), (margin + column * (cell[0] + gap), top))
     write_atomically(path, _png(sheet))
+
+
+def _read_settings(manifest):
+    """Return the settings that a manifest names, None if it is none of ours."""
+    try:
+        return dict(json.loads(manifest.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class RunDirectory:
@@ -189,14 +199,21 @@ class RunDirectory:
 
     def __init__(self, path, data_format, classes, settings, facts, records):
         self.path = Path(path)
+        shape = data_format.image_shape
+        if shape is not None and len(shape) == 3 and shape[2] not in (1, 3, 4):
+            raise ValueError(
+                f"Images with {shape[2]} channels cannot be written as PNG; out_dir takes 1, 3 or "
+                "4. sample() without out_dir returns them."
+            )
         self.data_format = data_format
         self.classes = classes
         self.records = records
         manifest = self.path / "manifest.json"
         # Through JSON and back, so that tuples compare equal to what was read.
         settings = json.loads(json.dumps(settings))
-        if manifest.is_file():
-            self._check_same(json.loads(manifest.read_text())["settings"], settings)
+        old = _read_settings(manifest)
+        if old is not None:
+            self._check_same(old, settings)
         elif self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
             raise ValueError(
                 f"out_dir={str(path)!r} is not empty and holds no run; give a new folder."
@@ -223,61 +240,39 @@ class RunDirectory:
         """
         return (self.path / "distilled.npz").is_file()
 
-    def _batch_path(self, number):
-        return self.path / "batches" / f"{number:06d}.npz"
-
-    def has(self, number):
-        """Return whether a batch is there.
-
-        Parameters
-        ----------
-        number : int
-            Of the batch.
+    def read(self):
+        """Return the samples that are there.
 
         Returns
         -------
-        there : bool
-            And its images with it.
+        samples : dict of int to ndarray
+            By their places in the set.
         """
-        return self._batch_path(number).is_file()
+        samples = {}
+        for path in sorted((self.path / "batches").glob("[!.]*.npz")):
+            with np.load(path, allow_pickle=False) as arrays:
+                samples.update(zip(arrays["places"].tolist(), arrays["X"], strict=True))
+        return samples
 
-    def read(self, number):
-        """Return the samples of a batch that is there.
+    def write(self, places, X):
+        """Write finished samples and their images.
 
         Parameters
         ----------
-        number : int
-            Of the batch.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, ...)
-            The samples.
-        """
-        with np.load(self._batch_path(number), allow_pickle=False) as arrays:
-            return arrays["X"]
-
-    def write(self, number, batch, X):
-        """Write a finished batch and its images.
-
-        Parameters
-        ----------
-        number : int
-            Of the batch.
-
-        batch : slice
-            Its place in the set.
+        places : ndarray of shape (n_samples,)
+            Their places in the set.
 
         X : ndarray of shape (n_samples, ...)
             The samples.
         """
         if self.data_format.image_shape is not None:
             pixels = self.data_format.to_uint8(X)
-            for record, image in zip(self.records[batch], pixels, strict=True):
-                picture = _png(Image.fromarray(image.squeeze()))
-                write_atomically(self.path / "images" / record["file_name"], picture)
+            for place, image in zip(places, pixels, strict=True):
+                path = self.path / "images" / self.records[place]["file_name"]
+                write_atomically(path, _png(_picture(image)))
         # Last, so that a batch that is there has its images.
-        write_atomically(self._batch_path(number), _npz(X=X))
+        path = self.path / "batches" / f"{places[0]:08d}.npz"
+        write_atomically(path, _npz(places=places, X=X))
 
     def finish(self, X, y, labels):
         """Write what belongs to the whole set.
@@ -308,68 +303,9 @@ class RunDirectory:
         shutil.rmtree(self.path / "batches", ignore_errors=True)
 
 
-def describe_run(distiller, plan):
-    """Return what a run directory says of a set beside its samples.
-
-    Parameters
-    ----------
-    distiller : ManifoldGDDistiller
-        Fitted.
-
-    plan : object
-        The distiller's assignment of samples to centroids.
-
-    Returns
-    -------
-    settings : dict
-        What decides the set.
-
-    facts : dict
-        Versions and counts.
-
-    records : list of dict
-        A line of metadata for each sample.
-    """
-    ignored = {"device", "n_jobs", "verbose", "student", "random_state", "ipc", "local_files_only"}
-    parameters = {
-        name: value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
-        for name, value in distiller.get_params(deep=False).items()
-        if name not in ignored
-    }
-    classes = distiller.classes_.tolist()
-    counts = np.bincount(plan.labels, minlength=len(classes)).tolist()
-    settings = {
-        **parameters,
-        "ipc": {str(label): n for label, n in zip(classes, counts, strict=True)},
-        "seed": distiller.seed_,
-        "data": distiller._fingerprint,
-    }
-    facts = {
-        "classes": [str(label) for label in classes],
-        "real_rows": [len(rows) for rows in distiller._rows],
-        "versions": {
-            module.__name__: module.__version__ for module in (skdistill, sklearn, torch, diffusers)
-        },
-    }
-
-    nearest = np.empty(len(plan.centers), dtype=np.int64)
-    for k, Z in enumerate(distiller._latents):
-        of_class = np.flatnonzero(plan.center_classes == k)
-        rows = pairwise_distances_argmin(plan.centers[of_class], Z)
-        nearest[of_class] = distiller._rows[k][rows]
-    first = np.searchsorted(plan.center_classes, np.arange(len(classes)))
-    records = []
-    for k, i, center in zip(plan.labels, plan.indices, plan.assigned, strict=True):
-        records.append(
-            {
-                "file_name": f"{class_folder(classes[k])}/{i:04d}.png",
-                "label": str(classes[k]),
-                "centroid": int(center - first[k]),
-                "level": plan.levels[center],
-                "nearest": int(nearest[center]),
-            }
-        )
-    return settings, facts, records
+def _picture(image):
+    """Return bytes of shape (height, width) or (height, width, channels) as a picture."""
+    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
 
 def _png(picture):

@@ -137,7 +137,14 @@ def _rounded(x, dtype):
 
 
 def infer_format(
-    rows, row_shape, *, image_shape=None, value_range=None, network_shape=None, resize=None
+    rows,
+    row_shape,
+    *,
+    image_shape=None,
+    value_range=None,
+    network_shape=None,
+    network_range=None,
+    resize=None,
 ):
     """Find out how rows go to a backbone and samples come back.
 
@@ -157,6 +164,10 @@ def infer_format(
 
     network_shape : tuple of int, default=None
         (channels, height, width) that the backbone demands.
+
+    network_range : tuple of float, default=None
+        Values for black and white in the images that the backbone was trained on. Taken for those
+        of `rows` where these lie within it and their own range is neither (0, 1) nor a byte's.
 
     resize : str, default=None
         How to get there, where sizes differ.
@@ -187,6 +198,11 @@ def infer_format(
         value_range = rows.min(axis=0), rows.max(axis=0)
     else:
         value_range = infer_value_range(rows)
+        if network_range is not None and value_range not in ((0.0, 1.0), (0.0, 255.0)):
+            low, high = network_range
+            # A few rows need not hold the darkest and the brightest value that there are.
+            if low <= value_range[0] and value_range[1] <= high:
+                value_range = float(low), float(high)
     data_format = DataFormat(row_shape, image_shape, rows.dtype, value_range, network_shape, resize)
     if network_shape is not None:
         _check_fits(data_format)

@@ -263,6 +263,9 @@ class TestClassIndices:
     def test_integers_are_indices_where_there_are_no_names(self, tmp_path):
         assert self.indices(tmp_path, [0, 2]) == [0, 2]
 
+    def test_numpy_integers_are_indices_too(self, tmp_path):
+        assert self.indices(tmp_path, ["a"], {"a": np.int64(2)}, names=["x", "y", "z"]) == [2]
+
     def test_a_map_gives_indices_or_names(self, tmp_path):
         names = ["tench", "goldfish", "shark"]
         assert self.indices(tmp_path, ["a", "b"], {"a": 2, "b": "tench"}, names=names) == [2, 0]

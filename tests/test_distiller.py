@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector
 from skdistill.backbones import ClosedFormBackbone, DiTBackbone
+from skdistill.datasets import load_digits_split
 
 
 @parametrize_with_checks([ManifoldGDDistiller()])
@@ -152,7 +153,7 @@ class TestSample:
             {"clusterer": HierarchicalIPC(selection="leaves")},
             {"clusterer": BisectingKMeans()},
             {"scheduler": "DDIMScheduler"},
-            {"scheduler": diffusers.DDIMScheduler(num_train_timesteps=200)},
+            {"scheduler": diffusers.DDIMScheduler(num_train_timesteps=500)},
             {"guidance_scale": 2.0},
         ):
             other, _ = distil(*iris, **{"strength": 0.5, **settings}).sample()
@@ -254,6 +255,16 @@ class TestData:
         assert frame.columns.tolist() == X.columns.tolist()
         assert frame.index.equals(X.index[:5])
 
+    def test_images_ignore_the_output_container(self, dit_folder, small_images):
+        X, y = small_images
+        distiller = distil(X, y, backbone=dit_folder).set_output(transform="pandas")
+        assert distiller.transform(X[:3]).shape == (3, 8, 8)
+
+    def test_a_backbone_knows_values_that_the_images_lack(self):
+        X_train, _, y_train, _ = load_digits_split()
+        distiller = distil(np.minimum(X_train, 12.0), y_train, backbone="digits", ipc=1)
+        assert distiller.value_range_ == (0.0, 16.0)
+
     def test_resizing_goes_there_and_back(self, tmp_path, small_images):
         X, y = small_images
         folder = write_dit_folder(tmp_path / "dit", image_size=16, channels=3)
@@ -320,6 +331,38 @@ class TestEstimator:
             distil(X, y, guidance_form=form).transform(X[:5]) for form in ("clean", "paper")
         )
         np.testing.assert_array_equal(clean, paper)
+
+    def test_transform_takes_each_row_to_its_own_nearest_centroid(self, iris):
+        X, y = iris
+        distiller = distil(
+            X, y, ipc=2, strength=1.0, guidance_interval=(0.2, 1.0), projector="passthrough"
+        )
+        z = distiller.backbone_.encode(X)
+        nearest = np.linalg.norm(z[:, None] - distiller.cluster_centers_, axis=2).argmin(axis=1)
+        arrived = distiller.backbone_.encode(distiller.transform(X))
+        expected = distiller.cluster_centers_[nearest]
+        assert np.abs(arrived - expected).max() < 0.2
+        assert len(np.unique(nearest)) == 6
+
+    def test_the_networks_dtype_is_that_which_was_asked_for(self, dit_folder, small_images):
+        distiller = distil(*small_images, backbone=dit_folder, dtype="bfloat16")
+        assert distiller.backbone_.transformer.dtype == torch.bfloat16
+        assert distiller.cluster_centers_.dtype == np.float32
+
+    def test_a_hub_id_is_asked_for_as_the_caller_says(self, dit_folder, small_images, monkeypatch):
+        asked = {}
+
+        def download(name, **options):
+            asked.update(options, name=name)
+            return str(dit_folder)
+
+        monkeypatch.setattr("skdistill.backbones.dit.snapshot_download", download)
+        distiller = distil(
+            *small_images, backbone="someone/digits", revision="v2", local_files_only=True
+        )
+        assert (asked["name"], asked["revision"]) == ("someone/digits", "v2")
+        assert asked["local_files_only"]
+        assert distiller.backbone_.name == "someone/digits"
 
     def test_transform_without_rows_is_the_sample(self, iris):
         distiller = distil(*iris)
@@ -458,7 +501,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="value_range must be"):
             distil(*iris, value_range=value_range)
 
-    @pytest.mark.parametrize("interval", [(0.5, 0.2), (-0.1, 0.5), (0.0, 1.5), (0.1,)])
+    @pytest.mark.parametrize("interval", [(0.5, 0.2), (-0.1, 0.5), (0.0, 1.5), (0.1,), ("a", "b")])
     def test_an_interval_outside_the_run(self, iris, interval):
         with pytest.raises(ValueError, match="guidance_interval must be"):
             distil(*iris, guidance_interval=interval)
@@ -472,6 +515,32 @@ class TestBadInput:
     def test_the_paper_form_needs_ddpm(self, iris):
         with pytest.raises(ValueError, match="guidance_form='paper' needs .*DDPMScheduler"):
             distil(*iris, guidance_form="paper", scheduler="DDIMScheduler")
+
+    def test_a_plane_to_pull_to_needs_a_projector(self, iris):
+        with pytest.raises(ValueError, match="normal_strength=0.1 needs a projector"):
+            distil(*iris, normal_strength=0.1, projector="passthrough")
+
+    def test_a_projector_for_noisy_points(self, iris):
+        with pytest.raises(ValueError, match="must have alpha_bar=None"):
+            distil(*iris, projector=TangentProjector(alpha_bar=0.5))
+
+    def test_a_class_map_for_the_closed_form(self, iris):
+        with pytest.raises(ValueError, match="class_map=.* is for pretrained backbones"):
+            distil(*iris, class_map={0: 0, 1: 1, 2: 2})
+
+    def test_more_steps_than_the_schedule_has(self, iris):
+        with pytest.raises(ValueError, match="2000"):
+            distil(*iris, num_inference_steps=2000)
+
+    def test_noise_levels_the_network_does_not_know(self, dit_folder, small_images):
+        scheduler = diffusers.DDIMScheduler(beta_end=0.01)
+        with pytest.raises(ValueError, match="other noise levels than the backbone was trained on"):
+            distil(*small_images, backbone=dit_folder, scheduler=scheduler)
+
+    def test_labels_that_fit_has_not_seen_are_pointed_out(self, iris):
+        X, y = iris
+        with pytest.warns(UserWarning, match="such as .*2.*StratifiedKFold"):
+            distil(X[:100], y[:100]).score(X, y)
 
     def test_a_clusterer_without_centers(self, iris):
         with pytest.raises(ValueError, match="has no cluster_centers_ after fit"):

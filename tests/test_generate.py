@@ -285,6 +285,24 @@ def test_calls_are_halved_when_memory_runs_out():
     assert calls.batch_size == 2
 
 
+@pytest.mark.parametrize("message", ["MPS backend out of memory (4 GB)", "CUDA out of memory."])
+def test_memory_that_only_a_message_tells_of(message):
+    def doubled(x):
+        if len(x) > 2:
+            raise RuntimeError(message)
+        return 2 * x
+
+    assert torch.equal(BatchedCalls(8)(doubled, torch.arange(5)), 2 * torch.arange(5))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def broken(x):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        BatchedCalls(8)(broken, torch.arange(5))
+
+
 def test_a_row_that_does_not_fit_is_an_error():
     def hopeless(x):
         raise torch.OutOfMemoryError("too much")
@@ -294,11 +312,28 @@ def test_a_row_that_does_not_fit_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "name", ["NoScheduler", "DiTPipeline", "FlowMatchEulerDiscreteScheduler", "SchedulerMixin"]
+    "name",
+    [
+        "NoScheduler",
+        "DiTPipeline",
+        "FlowMatchEulerDiscreteScheduler",
+        "SchedulerMixin",
+        "EDMEulerScheduler",
+        "DDIMInverseScheduler",
+    ],
 )
 def test_what_is_no_scheduler_of_the_family_is_refused(backbone, name):
     with pytest.raises(ValueError, match=f"scheduler='{name}'"):
         make_scheduler(name, backbone.default_scheduler)
+
+
+def test_a_scheduler_that_reads_the_model_otherwise_is_refused():
+    velocity = diffusers.DDPMScheduler(prediction_type="v_prediction")
+    with pytest.raises(
+        ValueError, match=r"DDIMScheduler\(prediction_type='epsilon'\) does not suit"
+    ):
+        make_scheduler(diffusers.DDIMScheduler(), velocity)
+    assert make_scheduler("DDIMScheduler", velocity).config.prediction_type == "v_prediction"
 
 
 def test_clipping_and_thresholding_are_off_whatever_the_configuration():

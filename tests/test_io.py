@@ -4,16 +4,21 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_iris
 
-import skdistill.io
 from skdistill import ManifoldGDDistiller, load_distilled
-from skdistill.io import class_folder, draw_grid, write_atomically
+from skdistill.io import RunDirectory, class_folder, draw_grid, write_atomically
 
 
 @pytest.fixture
-def distiller(dit_folder, small_images):
+def named_images(small_images):
     X, y = small_images
+    return X, np.array(["one", "t/wo", "zero"])[y]
+
+
+@pytest.fixture
+def distiller(dit_folder, named_images):
     distiller = ManifoldGDDistiller(
         ipc=3,
         backbone=dit_folder,
@@ -23,7 +28,7 @@ def distiller(dit_folder, small_images):
         class_map={"one": 0, "t/wo": 1, "zero": 2},
     )
     with pytest.warns(UserWarning, match="loses"):
-        return distiller.fit(X, np.array(["one", "t/wo", "zero"])[y])
+        return distiller.fit(*named_images)
 
 
 def files(folder):
@@ -69,18 +74,19 @@ def test_the_manifest_names_settings_and_versions(distiller, small_images, tmp_p
     assert set(manifest["versions"]) == {"skdistill", "sklearn", "torch", "diffusers"}
 
 
-def test_an_interrupted_run_goes_on_where_it_was(distiller, tmp_path, monkeypatch):
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_an_interrupted_run_goes_on_where_it_was(distiller, tmp_path, monkeypatch, batch_size):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected, _ = distiller.sample(out_dir=whole)
-    write, written = skdistill.io.RunDirectory.write, []
+    write, written = RunDirectory.write, []
 
-    def interrupted(run, number, *rest):
-        if len(written) == 2:
+    def interrupted(run, places, X):
+        if len(written) == 4:
             raise KeyboardInterrupt
-        written.append(number)
-        write(run, number, *rest)
+        written.extend(places)
+        write(run, places, X)
 
-    monkeypatch.setattr(skdistill.io.RunDirectory, "write", interrupted)
+    monkeypatch.setattr(RunDirectory, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         distiller.sample(out_dir=broken)
     monkeypatch.undo()
@@ -92,18 +98,54 @@ def test_an_interrupted_run_goes_on_where_it_was(distiller, tmp_path, monkeypatc
 
     made = []
     monkeypatch.setattr(
-        skdistill.io.RunDirectory,
+        RunDirectory,
         "write",
-        lambda run, number, *rest: (made.append(number), write(run, number, *rest)),
+        lambda run, places, X: (made.extend(places), write(run, places, X)),
     )
-    X, _ = distiller.sample(out_dir=broken)
-    assert made == [2, 3, 4]
-    np.testing.assert_array_equal(X, expected)
+    X, _ = distiller.set_params(batch_size=batch_size).sample(out_dir=broken)
+    assert made == [4, 5, 6, 7, 8]
+    np.testing.assert_allclose(X.astype(int), expected, atol=1)
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     assert files(broken) == files(whole)
-    for name in files(whole):
-        if name != "distilled.npz":  # The archive carries the time of writing.
-            assert (broken / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_other_weights_in_the_same_folder_are_another_run(
+    distiller, dit_folder, named_images, tmp_path
+):
+    distiller.sample(out_dir=tmp_path / "run")
+    path = dit_folder / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    save_file({name: 1.01 * tensor for name, tensor in tensors.items()}, path)
+    with pytest.warns(UserWarning, match="loses"):
+        distiller.fit(*named_images)
+    with pytest.raises(ValueError, match="run with backbone_weights="):
+        distiller.sample(out_dir=tmp_path / "run")
+
+
+def test_a_manifest_of_something_else_is_no_run(distiller, tmp_path):
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        distiller.sample(out_dir=tmp_path)
+
+
+def test_images_that_png_cannot_hold_are_refused_before_sampling(tmp_path):
+    X = np.random.default_rng(0).uniform(size=(8, 2, 2, 5))
+    with pytest.warns(UserWarning, match="blurred"):
+        distiller = ManifoldGDDistiller(ipc=1, random_state=0).fit(X, np.arange(8) % 2)
+    with pytest.raises(ValueError, match="5 channels cannot be written as PNG"):
+        distiller.sample(out_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 8, 3), (4, 4, 1), (4, 4, 4)])
+def test_pictures_keep_their_shape(shape, tmp_path):
+    X = np.random.default_rng(0).integers(0, 256, size=(8, *shape)).astype(np.uint8)
+    with pytest.warns(UserWarning, match="blurred"):
+        distiller = ManifoldGDDistiller(ipc=1, random_state=0).fit(X, np.arange(8) % 2)
+    X_syn, _ = distiller.sample(out_dir=tmp_path / "run")
+    picture = np.asarray(Image.open(tmp_path / "run" / "images" / "0" / "0000.png"))
+    np.testing.assert_array_equal(picture.reshape(shape), X_syn[0])
+    assert picture.shape == (shape[:2] if shape[2:] == (1,) else shape)
 
 
 def test_a_complete_run_is_read_instead_of_made(distiller, tmp_path):
@@ -149,16 +191,26 @@ def test_no_run_is_refused(tmp_path):
         load_distilled(tmp_path)
 
 
-@pytest.mark.parametrize("label", ["../x", "..", ".", "a/b", "a\\b", "new\nline", "<b>", "", "c:"])
+@pytest.mark.parametrize(
+    "label",
+    ["../x", "..", ".", "a/b", "a\\b", "new\nline", "<b>", "", "c:", "metadata.jsonl", "é" * 300],
+)
 def test_class_folders_stay_within(label, tmp_path):
     name = class_folder(label)
+    (tmp_path / name).mkdir()
     assert (tmp_path / name).resolve().parent == tmp_path.resolve()
-    assert name
+    assert name not in ("metadata.jsonl", "")
     assert not set(name) & set('/\\\n<>:"|?*')
 
 
+def test_class_folders_are_the_labels_where_they_can_be():
+    for label in ("tabby cat", "café", "猫", "a.b", "Ünïcode (1)", 7):
+        assert class_folder(label) == str(label)
+
+
 def test_class_folders_differ_where_labels_do():
-    labels = ["a/b", "a%2Fb", "a b", "ab", ".", "%2E", "..", "é", "e"]
+    labels = ["a/b", "a%2Fb", "a b", "ab", ".", "%.", "..", "é", "e", "", "%"]
+    labels += ["x" * 300, "x" * 301]
     assert len({class_folder(label) for label in labels}) == len(labels)
 
 

@@ -236,7 +236,7 @@ class ClosedFormBackbone:
         One a class.
     """
 
-    name = "closed-form"
+    name = fingerprint = "closed-form"
     guidance_scale = 1.0
 
     def __init__(self, random_state=None):

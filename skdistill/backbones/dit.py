@@ -1,7 +1,9 @@
 """Class-conditional latent diffusion transformers in diffusers' folder format."""
 
+import hashlib
 import json
 import warnings
+from numbers import Integral
 from pathlib import Path
 
 import diffusers
@@ -88,6 +90,15 @@ def find_backbone(backbone, *, revision=None, local_files_only=False):
         ) from error
 
 
+def _hash_weights(folder):
+    """Return one hash of all weights of a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*/*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def _load_model(kind, folder, part, dtype):
     """Load one network of a folder from safetensors, or raise ValueError saying what is wrong."""
     path = folder / part
@@ -139,8 +150,14 @@ class DiTBackbone:
     dtype : {"float32", "bfloat16", "float16"}, default="float32"
         Of the transformer; the VAE and all geometry stay in float32.
 
+    name : str, default=None
+        What messages call it; None for the folder's name.
+
     Attributes
     ----------
+    fingerprint : str
+        SHA-256 of the weights.
+
     latent_shape : tuple of int
         (channels, height, width) of a latent.
 
@@ -153,6 +170,9 @@ class DiTBackbone:
     id2label : dict of int to str
         Names of the classes, empty where the folder has none.
 
+    value_range : list of float or None
+        Values of black and white in the images it was trained on, where the folder says so.
+
     guidance_scale : float
         Classifier-free guidance the folder asks for, 4.0 if it does not say.
 
@@ -160,9 +180,10 @@ class DiTBackbone:
         As configured in the folder.
     """
 
-    def __init__(self, folder, dtype="float32"):
+    def __init__(self, folder, dtype="float32", *, name=None):
         folder = Path(folder)
-        self.name = folder.name
+        self.name = folder.name if name is None else name
+        self.fingerprint = _hash_weights(folder)
         transformer = diffusers.DiTTransformer2DModel
         self.transformer = _load_model(transformer, folder, "transformer", dtype)
         self.vae = _load_model(diffusers.AutoencoderKL, folder, "vae", "float32")
@@ -170,6 +191,7 @@ class DiTBackbone:
         index = folder / "model_index.json"
         settings = json.loads(index.read_text()) if index.is_file() else {}
         self.id2label = {int(k): str(v) for k, v in settings.get("id2label", {}).items()}
+        self.value_range = settings.get("value_range")
         self.guidance_scale = float(settings.get("guidance_scale", DEFAULT_GUIDANCE_SCALE))
         config = self.transformer.config
         self.n_classes = config.num_embeds_ada_norm
@@ -223,7 +245,7 @@ class DiTBackbone:
             if class_map is not None and label not in class_map:
                 raise ValueError(f"class_map says nothing of the class {label!r} of y.")
             wanted = label if class_map is None else class_map[label]
-            is_index = isinstance(wanted, int) and not isinstance(wanted, bool)
+            is_index = isinstance(wanted, Integral) and not isinstance(wanted, bool)
             if is_index and (class_map is not None or not by_name):
                 index = wanted
             else:
