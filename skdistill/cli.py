@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 import sys
 import warnings
@@ -9,10 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 from skdistill import ManifoldGDDistiller, __version__
@@ -20,12 +18,12 @@ from skdistill.backbones import shipped_backbones
 from skdistill.baselines import ClusterMeans, HerdingSubset, RandomSubset
 from skdistill.datasets import load_digits_split, load_image_folder, load_npz
 from skdistill.io import write_atomically
-from skdistill.students import ConvNetClassifier
-from skdistill.training import pretrain
+from skdistill.students import ConvNetClassifier, linear_student
+from skdistill.training import checkpoint_folder, pretrain
 
 __all__ = ["main"]
 
-EVALUATION_SEEDS = (0, 1, 2)
+N_EVALUATIONS = 3
 DATA_HELP = (
     "'digits' (scikit-learn's handwritten digits, the training part of a fixed split), a folder of "
     "class folders with images, or an .npz file with arrays X and y"
@@ -33,8 +31,8 @@ DATA_HELP = (
 EPILOG = """\
 examples:
   skdistill distill digits --ipc 10 --out distilled
-  skdistill pretrain my_images --out my_backbone
-  skdistill distill my_images --backbone my_backbone --test 0.2 --ipc 20 --out distilled
+  skdistill pretrain my_images --test 0.2 --out my_backbone
+  skdistill distill my_images --test 0.2 --backbone my_backbone --ipc 20 --out distilled
 """
 
 
@@ -69,16 +67,28 @@ def main(arguments=None):
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         try:
             return options.run(options)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, FloatingPointError) as error:
             print(f"skdistill {options.subcommand}: error: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print(
-                f"\nInterrupted. What is finished is kept in {options.out}; the same command goes "
-                f"on from there:\n  {options.command_line}",
-                file=sys.stderr,
-            )
+            print(f"\nInterrupted. {_how_to_go_on(options)}", file=sys.stderr)
             return 130
+
+
+def _how_to_go_on(options):
+    """Say what an interrupted command leaves behind."""
+    if options.subcommand == "pretrain":
+        folder, kept = checkpoint_folder(options.out), "The last checkpoint"
+        finished = any(folder.glob("*.safetensors"))
+    else:
+        folder, kept = Path(options.out), "What is finished"
+        finished = any(folder.glob("batches/*.npz")) or (folder / "distilled.npz").exists()
+    if not finished:
+        return f"Nothing is finished yet; start again with:\n  {options.command_line}"
+    return (
+        f"{kept} is kept in {folder}; the same command goes on from there:\n"
+        f"  {options.command_line}"
+    )
 
 
 def _build_parser():
@@ -111,7 +121,7 @@ def _build_parser():
         "--test",
         metavar="DATA_OR_SHARE",
         help="held-out data to measure accuracies on: a second folder or .npz, or the share of "
-        "DATA to hold out; digits come with theirs",
+        "DATA to hold out, the same for every seed; digits come with theirs",
     )
     distill.add_argument(
         "--resize",
@@ -154,7 +164,11 @@ def _build_parser():
     distill.add_argument(
         "--no-scores", action="store_true", help="do not train students on the result"
     )
-    _add_common_arguments(distill)
+    _add_common_arguments(
+        distill,
+        seed="decides the distilled set, the sets beside it and the students; the held-out split "
+        "is fixed",
+    )
 
     train = subparsers.add_parser(
         "pretrain",
@@ -183,8 +197,16 @@ def _build_parser():
         "--guidance-scale", type=float, default=1.5, help="classifier-free guidance to recommend"
     )
     sizes.add_argument("--checkpoint-every", type=int, default=500, help="steps")
+    train.add_argument(
+        "--test",
+        metavar="SHARE",
+        help="share of DATA to hold out, the same images that distill holds out for this share; "
+        "without it the backbone has seen what distill --test SHARE measures on",
+    )
     train.add_argument("--license", default="unknown", help="licence of the weights, for the card")
-    _add_common_arguments(train)
+    _add_common_arguments(
+        train, seed="decides the first weights and all that is drawn; the held-out split is fixed"
+    )
     return parser
 
 
@@ -198,8 +220,8 @@ def _add_data_arguments(parser):
     )
 
 
-def _add_common_arguments(parser):
-    parser.add_argument("--seed", type=int, default=0, help="decides everything that is random")
+def _add_common_arguments(parser, *, seed):
+    parser.add_argument("--seed", type=int, default=0, help=seed)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no table")
 
@@ -214,27 +236,55 @@ def _load(data, image_size):
 
 
 def _load_split(options):
-    """Return training and test data; no test data where none is asked for."""
+    """Return training and test data; no test data where none is asked for.
+
+    `pretrain` and `distill` share it, so that a backbone never sees what its samples are judged on.
+    """
     if options.data == "digits":
         if options.test is not None:
             raise ValueError("--test cannot be given with 'digits', whose split is fixed.")
         return load_digits_split()
+    share = _parse_share(options)
     X, y = _load(options.data, options.image_size)
     if options.test is None:
         return X, None, y, None
+    if share is not None:
+        # The seed is no option: runs with several seeds have to be judged on the same images.
+        return train_test_split(X, y, test_size=share, stratify=y, random_state=0)
+    X_test, y_test = _load(options.test, options.image_size)
+    if X_test.shape[1:] != X.shape[1:]:
+        raise ValueError(
+            f"--test={options.test!r} has rows of shape {X_test.shape[1:]}, DATA has {X.shape[1:]}."
+        )
+    known = set(y.tolist())
+    strangers = sorted(set(y_test.tolist()) - known, key=str)
+    if strangers:
+        raise ValueError(
+            f"--test={options.test!r} has labels that DATA lacks: {_enumerate(strangers)}; the "
+            f"labels of DATA are {_enumerate(sorted(known))}."
+        )
+    return X, X_test, y, y_test
+
+
+def _parse_share(options):
+    """Return --test as a share, or None where it is not given or names data."""
+    if options.test is None:
+        return None
+    takes_data = options.subcommand == "distill"
     try:
         share = float(options.test)
     except ValueError:
-        X_test, y_test = _load(options.test, options.image_size)
-        if X_test.shape[1:] != X.shape[1:]:
-            raise ValueError(
-                f"--test={options.test!r} has rows of shape {X_test.shape[1:]}, DATA has "
-                f"{X.shape[1:]}."
-            ) from None
-        return X, X_test, y, y_test
+        if takes_data:
+            return None
+        share = math.nan
     if not 0.0 < share < 1.0:
-        raise ValueError(f"--test={options.test!r} must be a share between 0 and 1, or data.")
-    return train_test_split(X, y, test_size=share, stratify=y, random_state=0)
+        expected = "a share between 0 and 1" + (", or data" if takes_data else " of DATA")
+        raise ValueError(f"--test={options.test!r} must be {expected}.")
+    return share
+
+
+def _enumerate(labels):
+    return ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")
 
 
 def _distill(options):
@@ -269,8 +319,13 @@ def _distill(options):
             print("Nothing was held out, so no accuracies: give --test to have them measured.")
         return 0
     students = _students(X, distiller, options)
-    scores = _evaluate(students, X_syn, y_syn, X, y, X_test, y_test, options.quiet)
-    content = {"command": options.command_line, "n_test": len(y_test), "scores": scores}
+    scores, sizes = _evaluate(students, (X_syn, y_syn), (X, y), (X_test, y_test), options)
+    content = {
+        "command": options.command_line,
+        "n_test": len(y_test),
+        "n_training": sizes,
+        "scores": scores,
+    }
     write_atomically(
         Path(options.out) / "scores.json", (json.dumps(content, indent=2) + "\n").encode()
     )
@@ -281,7 +336,7 @@ def _distill(options):
 
 def _students(X, distiller, options):
     """Return the judges that suit the data: a linear one, and for images a convolutional one."""
-    students = {"linear": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))}
+    students = {"linear": linear_student()}
     if X.ndim > 2:
         convolutional = ConvNetClassifier(
             width=64, value_range=distiller.value_range_, device=options.device
@@ -290,32 +345,36 @@ def _students(X, distiller, options):
     return students
 
 
-def _evaluate(students, X_syn, y_syn, X, y, X_test, y_test, quiet):
-    """Return the accuracies of students trained on the distilled set and on its rivals."""
-    classes, counts = np.unique(y_syn, return_counts=True)
+def _evaluate(students, distilled, real, test, options):
+    """Return the accuracies of students on the distilled set and its rivals, and their sizes."""
+    seeds = [N_EVALUATIONS * options.seed + i for i in range(N_EVALUATIONS)]
+    classes, counts = np.unique(distilled[1], return_counts=True)
     ipc = dict(zip(classes.tolist(), counts.tolist(), strict=True))
     sets = {
-        "ManifoldGD": lambda seed: (X_syn, y_syn),
-        "random real": lambda seed: RandomSubset(ipc, random_state=seed).fit(X, y).sample(),
-        "herding": lambda seed: HerdingSubset(ipc).fit(X, y).sample(),
-        "cluster means": lambda seed: ClusterMeans(ipc, random_state=seed).fit(X, y).sample(),
-        "all training data": lambda seed: (X, y),
+        "ManifoldGD": lambda seed: distilled,
+        "random real": lambda seed: RandomSubset(ipc, random_state=seed).fit(*real).sample(),
+        "herding": lambda seed: HerdingSubset(ipc).fit(*real).sample(),
+        "cluster means": lambda seed: ClusterMeans(ipc, random_state=seed).fit(*real).sample(),
+        "all training data": lambda seed: real,
     }
     scores = {name: {kind: [] for kind in students} for name in sets}
-    total = len(sets) * len(students) * len(EVALUATION_SEEDS)
-    disable = True if quiet else None
+    sizes = {}
+    total = len(sets) * len(students) * len(seeds)
+    disable = True if options.quiet else None
     with tqdm(total=total, desc="training students", unit="student", disable=disable) as bar:
         for name, make in sets.items():
-            for seed in EVALUATION_SEEDS:
-                X_set, y_set = make(seed)
+            for seed in seeds:
+                training = make(seed)
+                sizes[name] = len(training[1])
                 for kind, student in students.items():
-                    accuracy = _accuracy(student, seed, X_set, y_set, X_test, y_test)
+                    accuracy = _accuracy(student, seed, training, test)
                     scores[name][kind].append(accuracy)
                     bar.update()
-    return scores
+    return scores, sizes
 
 
-def _accuracy(student, seed, X, y, X_test, y_test):
+def _accuracy(student, seed, training, test):
+    (X, y), (X_test, y_test) = training, test
     student = clone(student)
     if isinstance(student, ConvNetClassifier):
         student.set_params(random_state=seed)
@@ -330,7 +389,7 @@ def format_scores(scores, n_test):
     Parameters
     ----------
     scores : dict of str to dict of str to list of float
-        Accuracies of each seed, by set and student.
+        Accuracies of each seed, two at least, by set and student.
 
     n_test : int
         Number of real samples they were measured on.
@@ -338,7 +397,7 @@ def format_scores(scores, n_test):
     Returns
     -------
     table : str
-        Means and standard deviations in per cent, a line a set.
+        Means and sample standard deviations in per cent, a line a set.
 
     Examples
     --------
@@ -347,7 +406,7 @@ def format_scores(scores, n_test):
     accuracy in % on 540 held-out real samples, mean and deviation over 2 seeds of the
     students and of the sets that are drawn at random
     trained on          linear
-    herding         91.0 ± 1.0
+    herding         91.0 ± 1.4
     """
     students = list(next(iter(scores.values())))
     n_seeds = len(next(iter(scores.values()))[students[0]])
@@ -359,18 +418,21 @@ def format_scores(scores, n_test):
         f"{'trained on':<{width}}" + "".join(f"{student:>12}" for student in students),
     ]
     for name, by_student in scores.items():
-        cells = (f"{100 * np.mean(v):.1f} ± {100 * np.std(v):.1f}" for v in by_student.values())
+        cells = (
+            f"{100 * np.mean(v):.1f} ± {100 * np.std(v, ddof=1):.1f}" for v in by_student.values()
+        )
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
 
 
 def _pretrain(options):
+    X, _, y, _ = _load_split(options)
     if options.data == "digits":
-        X, _, y, _ = load_digits_split()
         data = "scikit-learn's load_digits, training part of skdistill.datasets.load_digits_split()"
     else:
-        X, y = _load(options.data, options.image_size)
         data = Path(options.data).name
+        if options.test is not None:
+            data += f" without a held-out share of {options.test}"
     out = pretrain(
         X,
         y,
@@ -397,5 +459,9 @@ def _pretrain(options):
         command=options.command_line,
     )
     if not options.quiet:
-        print(f"The backbone is in {out}: skdistill distill DATA --backbone {out} --out distilled")
+        test = "" if options.test is None else f" --test {options.test}"
+        print(
+            f"The backbone is in {out}: skdistill distill DATA{test} --backbone {out} "
+            "--out distilled"
+        )
     return 0

@@ -7,18 +7,20 @@ from typing import ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.preprocessing import LabelEncoder
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from skdistill.pixels import check_value_range, infer_value_range, to_networks
 from skdistill.validation import pick_device
 
-__all__ = ["ConvNetClassifier"]
+__all__ = ["ConvNetClassifier", "linear_student"]
 
 
 class ConvNetClassifier(ClassifierMixin, BaseEstimator):
@@ -67,7 +69,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         same device.
 
     verbose : int, default=0
-        Whether to show a progress bar with the loss.
+        0 for silence; otherwise a terminal shows a progress bar with the loss.
 
     Attributes
     ----------
@@ -255,7 +257,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         optimizer = torch.optim.AdamW(self.network_.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         self.network_.train()
-        bar = tqdm(batches.to(device), desc="ConvNet", unit="step", disable=not self.verbose)
+        disable = None if self.verbose else True
+        bar = tqdm(batches.to(device), desc="ConvNet", unit="step", disable=disable)
         for batch in bar:
             x = images[batch]
             if self.flip:
@@ -267,7 +270,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             loss.backward()
             optimizer.step()
             schedule.step()
-            if self.verbose:
+            if not bar.disable:
                 bar.set_postfix(loss=f"{loss.item():.3f}")
 
     def _infer_image_shape(self, X):
@@ -298,6 +301,27 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def linear_student():
+    """Return the linear classifier by which distilled sets are judged.
+
+    Returns
+    -------
+    student : sklearn.pipeline.Pipeline
+        A logistic regression on features of zero mean and unit variance, not fitted. It takes flat
+        rows.
+
+    Examples
+    --------
+    >>> from skdistill.datasets import load_digits_split
+    >>> from skdistill.students import linear_student
+    >>> X_train, X_test, y_train, y_test = load_digits_split()
+    >>> student = linear_student().fit(X_train.reshape(-1, 64), y_train)
+    >>> student.score(X_test.reshape(-1, 64), y_test) > 0.95
+    True
+    """
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
 def _autocast(device):

@@ -17,12 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.utils._param_validation import Interval, validate_params
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from skdistill.pixels import check_value_range, from_networks, infer_value_range, to_networks
 from skdistill.validation import pick_device
 
-__all__ = ["pretrain"]
+__all__ = ["checkpoint_folder", "pretrain"]
 
 HEAD_DIM = 32
 NORM_GROUPS = 8
@@ -246,7 +246,7 @@ def pretrain(
     }
     device = pick_device(device)
     out = Path(out)
-    partial = out.with_name(out.name + ".partial")
+    partial = checkpoint_folder(out)
     run = json.loads(_to_json({"settings": settings, "data": _fingerprint(X, y)}))
     if (out / "training.json").exists():
         _check_same_run(out / "training.json", run)
@@ -297,6 +297,8 @@ def pretrain(
         "id2label": {str(k): str(label) for k, label in enumerate(classes)},
         "scheduler": ["diffusers", "DDIMScheduler"],
         "transformer": ["diffusers", "DiTTransformer2DModel"],
+        # Images in other units, bytes instead of floats say, have to be converted first.
+        "value_range": value_range,
         "vae": ["diffusers", "AutoencoderKL"],
     }
     card = _model_card(run, len(classes), data=data, license=license, command=command)
@@ -312,6 +314,29 @@ def pretrain(
     finished.rename(out)
     shutil.rmtree(partial)
     return out
+
+
+def checkpoint_folder(out):
+    """Return where :func:`pretrain` keeps the checkpoints of a run that has not ended.
+
+    Parameters
+    ----------
+    out : str or path-like
+        The folder that the run is to write.
+
+    Returns
+    -------
+    folder : pathlib.Path
+        A folder beside it.
+
+    Examples
+    --------
+    >>> from skdistill.training import checkpoint_folder
+    >>> checkpoint_folder("backbones/mine").name
+    'mine.partial'
+    """
+    out = Path(out)
+    return out.with_name(out.name + ".partial")
 
 
 def _check_images(X, y):

@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import signal
@@ -8,11 +9,14 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 
 import skdistill
 from skdistill import load_distilled
-from skdistill.cli import main
+from skdistill.cli import _build_parser, main
+from skdistill.datasets import load_digits_split
+from skdistill.training import checkpoint_folder
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +40,74 @@ def test_digits_are_distilled_and_judged(tmp_path, capsys):
         assert name in table
     scores = json.loads((run / "scores.json").read_text())
     assert scores["n_test"] == 540
+    sets = ("ManifoldGD", "random real", "herding", "cluster means")
+    assert scores["n_training"] == dict.fromkeys(sets, 20) | {"all training data": 1257}
     accuracies = scores["scores"]["all training data"]
     assert len(accuracies["ConvNet"]) == len(accuracies["linear"]) == 3
     assert min(accuracies["ConvNet"]) > 0.97
     line = next(line for line in table.splitlines() if line.startswith("all training data"))
-    assert f"{100 * np.mean(accuracies['ConvNet']):.1f} ±" in line
+    mean, deviation = np.mean(accuracies["ConvNet"]), np.std(accuracies["ConvNet"], ddof=1)
+    assert f"{100 * mean:.1f} ± {100 * deviation:.1f}" in line
+
+
+class Recorder(ClassifierMixin, BaseEstimator):
+    """A student that learns nothing and keeps what it was given, its clones' too."""
+
+    fitted, scored = [], []
+
+    def fit(self, X, y):
+        self.fitted.append((X, y))
+        return self
+
+    def score(self, X, y):
+        self.scored.append((X, y))
+        return 0.5
+
+
+def test_each_line_of_the_table_is_trained_on_what_it_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "fitted", [])
+    monkeypatch.setattr(Recorder, "scored", [])
+    monkeypatch.setattr("skdistill.cli._students", lambda *_: {"recorder": Recorder()})
+    run = tmp_path / "run"
+    arguments = ["--ipc", "2", "--steps", "2", "--seed", "1", "--quiet", "--out", str(run)]
+    assert main(["distill", "digits", *arguments]) == 0
+    sets = json.loads((run / "scores.json").read_text())["n_training"]
+    assert len(Recorder.fitted) == len(Recorder.scored) == 3 * len(sets)
+    fitted = {name: Recorder.fitted[3 * i : 3 * i + 3] for i, name in enumerate(sets)}
+
+    X, X_test, y, y_test = load_digits_split()
+    X, X_test = X.reshape(len(X), 64), X_test.reshape(len(X_test), 64)
+    for rows, labels in Recorder.scored:
+        np.testing.assert_array_equal(rows, X_test)
+        np.testing.assert_array_equal(labels, y_test)
+    for name, size in sets.items():
+        assert [rows.shape for rows, _ in fitted[name]] == [(size, 64)] * 3
+    for rows, labels in fitted["all training data"]:
+        np.testing.assert_array_equal(rows, X)
+        np.testing.assert_array_equal(labels, y)
+    X_syn, y_syn = load_distilled(run)
+    for rows, labels in fitted["ManifoldGD"]:
+        np.testing.assert_array_equal(rows, X_syn.reshape(20, 64))
+        np.testing.assert_array_equal(labels, y_syn)
+    real = {(label, *row) for row, label in zip(X.tolist(), y.tolist(), strict=True)}
+    for name in ("random real", "herding"):
+        for rows, labels in fitted[name]:
+            assert np.bincount(labels).tolist() == [2] * 10
+            drawn = {(label, *row) for row, label in zip(rows.tolist(), labels, strict=True)}
+            assert len(drawn) == 20
+            assert drawn <= real
+    draws = [rows for rows, _ in fitted["random real"]]
+    assert not np.array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[1], draws[2])
+    for rows, labels in fitted["cluster means"]:
+        assert np.bincount(labels).tolist() == [2] * 10
+        assert not np.array_equal(rows, X_syn.reshape(20, 64))
+        # A mean of a class's clusters lies among its rows, nearer to their mean than most of them.
+        for label in range(10):
+            centre = X[y == label].mean(0)
+            spread = np.linalg.norm(X[y == label] - centre, axis=1)
+            distances = np.linalg.norm(rows[labels == label] - centre, axis=1)
+            assert distances.min() < np.median(spread)
 
 
 def test_a_folder_of_class_folders(tmp_path, image_folder, capsys):
@@ -95,6 +162,71 @@ def test_a_backbone_is_trained_and_used(tmp_path, image_folder, capsys):
     assert load_distilled(run)[0].shape == (6, 8, 8)
 
 
+def test_a_backbone_is_trained_on_what_is_distilled_and_not_on_the_held_out_share(
+    tmp_path, image_folder, monkeypatch, capsys
+):
+    seen = {}
+
+    def record_pretrain(X, y, out, **settings):
+        seen["pretrain"] = X, y
+        seen["data"] = settings["data"]
+        return out
+
+    def record_fit(self, X, y):
+        seen["distill"] = X, y
+        raise ValueError("that is all")
+
+    monkeypatch.setattr("skdistill.cli.pretrain", record_pretrain)
+    monkeypatch.setattr("skdistill.cli.ManifoldGDDistiller.fit", record_fit)
+    arguments = [str(image_folder), "--test", "0.2", "--out", str(tmp_path / "out")]
+    # Other seeds hold out the same images.
+    assert main(["pretrain", *arguments, "--seed", "1"]) == 0
+    assert "skdistill distill DATA --test 0.2 --backbone" in capsys.readouterr().out
+    assert main(["distill", *arguments, "--seed", "2"]) == 2
+    assert seen["data"] == f"{image_folder.name} without a held-out share of 0.2"
+    for ours, theirs in zip(seen["pretrain"], seen["distill"], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert len(seen["pretrain"][0]) == 32
+
+    assert main(["pretrain", *arguments[:1], *arguments[3:]]) == 0
+    assert seen["data"] == image_folder.name
+    assert len(seen["pretrain"][0]) == 40
+
+
+@pytest.mark.parametrize("test", ["0", "1.5", "nan", "other_images"])
+def test_pretrain_holds_out_a_share_and_nothing_else(tmp_path, image_folder, capsys, test):
+    arguments = [str(image_folder), "--test", test, "--out", str(tmp_path / "out")]
+    assert main(["pretrain", *arguments]) == 2
+    message = f"error: --test={test!r} must be a share between 0 and 1 of DATA."
+    assert message in capsys.readouterr().err
+
+
+def test_a_diverged_training_is_one_line_and_code_2(tmp_path, monkeypatch, capsys):
+    def diverge(*_, **__):
+        raise FloatingPointError("The dit diverged before step 5.")
+
+    monkeypatch.setattr("skdistill.cli.pretrain", diverge)
+    assert main(["pretrain", "digits", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error == "skdistill pretrain: error: The dit diverged before step 5.\n"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 3, 4], "labels that DATA lacks: 3, 4; the labels of DATA are 0, 1, 2."),
+        (["0", "1", "2", "2"], "lacks: '0', '1', '2'; the labels of DATA are 0, 1, 2."),
+    ],
+)
+def test_labels_to_test_on_must_be_among_those_to_train_on(tmp_path, capsys, labels, message):
+    np.savez(tmp_path / "train.npz", X=np.eye(6), y=[0, 1, 2, 0, 1, 2])
+    np.savez(tmp_path / "test.npz", X=np.eye(6)[:4], y=labels)
+    arguments = ["distill", str(tmp_path / "train.npz"), "--test", str(tmp_path / "test.npz")]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,7 +234,7 @@ def test_a_backbone_is_trained_and_used(tmp_path, image_folder, capsys):
         (["digits", "--test", "0.2"], "--test cannot be given with 'digits'"),
         (["digits", "--ipc", "0"], "'ipc' parameter"),
         (["digits", "--backbone", "unheard-of"], "backbone='unheard-of' is neither"),
-        (["digits", "--scheduler", "Nothing"], "scheduler='Nothing' is not a scheduler"),
+        (["digits", "--scheduler", "Nothing"], "scheduler='Nothing' is not "),
         (["digits", "--strength", "2"], "strength=2.0 must be in [0, 1]"),
         (["digits", "--device", "tpu9"], "device='tpu9' is not there"),
     ],
@@ -138,6 +270,44 @@ def test_help_explains_each_option(command, capsys):
     if command:
         assert "--seed" in out
         assert "None" not in out
+
+
+@pytest.mark.parametrize("command", ["distill", "pretrain"])
+def test_no_option_lacks_a_help_text(command):
+    (subparsers,) = (
+        action
+        for action in _build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    for action in subparsers.choices[command]._actions:
+        assert action.help, action.dest
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_anything_is_finished_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("skdistill.cli.ManifoldGDDistiller.fit", interrupt)
+    monkeypatch.setattr("skdistill.cli.pretrain", interrupt)
+    for command in ("distill", "pretrain"):
+        arguments = [command, "digits", "--out", str(tmp_path / "out")]
+        assert main(arguments) == 130
+        error = capsys.readouterr().err
+        assert "Nothing is finished yet" in error
+        assert f"skdistill {command} digits" in error
+
+
+def test_ctrl_c_in_training_names_the_folder_of_checkpoints(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "backbone"
+    sizes = ["--vae-steps", "3", "--width", "32", "--depth", "1", "--checkpoint-every", "1"]
+    monkeypatch.setattr("skdistill.training._dit_loss", lambda *_: interrupt)
+    assert main(["pretrain", "digits", "--quiet", "--out", str(out), *sizes]) == 130
+    folder = checkpoint_folder(out)
+    assert (folder / "vae.safetensors").exists()
+    error = capsys.readouterr().err
+    assert f"The last checkpoint is kept in {folder}; the same command goes on" in error
+    assert "skdistill pretrain digits" in error
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):

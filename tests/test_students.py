@@ -1,4 +1,5 @@
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
 from skdistill.datasets import load_digits_split
-from skdistill.students import ConvNetClassifier
+from skdistill.students import ConvNetClassifier, linear_student
 
 X, X_TEST, Y, Y_TEST = load_digits_split()
 FEW = np.concatenate([np.flatnonzero(label == Y)[:10] for label in range(10)])
@@ -119,9 +120,23 @@ def test_pickles_and_says_what_it_takes():
     assert get_tags(judge).input_tags.three_d_array
 
 
-def test_verbose_shows_the_loss(capsys):
+def test_verbose_shows_the_loss_on_a_terminal_only(capsys, monkeypatch):
+    student(verbose=1, steps=2).fit(X[FEW], Y[FEW])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    student(steps=2).fit(X[FEW], Y[FEW])
+    assert capsys.readouterr().err == ""
     student(verbose=1, steps=2).fit(X[FEW], Y[FEW])
     assert "loss=" in capsys.readouterr().err
+
+
+def test_linear_student_does_not_depend_on_the_units_of_a_feature():
+    units = np.logspace(-3, 3, 64)
+    rows, rows_test = X.reshape(len(X), 64), X_TEST.reshape(len(X_TEST), 64)
+    judge = linear_student().fit(rows[FEW], Y[FEW])
+    scaled = linear_student().fit(rows[FEW] * units, Y[FEW])
+    assert judge.score(rows_test, Y_TEST) > 0.8
+    assert np.mean(judge.predict(rows_test) == scaled.predict(rows_test * units)) > 0.99
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.models.embeddings import LabelEmbedding
 from safetensors.torch import load_file
 from sklearn.svm import SVC
 
 import skdistill
+from skdistill import training
 from skdistill.datasets import load_digits_split
 from skdistill.pixels import from_networks, to_networks
-from skdistill.training import pretrain
+from skdistill.training import checkpoint_folder, pretrain
 
 TINY = {"vae_width": 8, "width": 32, "depth": 1, "batch_size": 16, "device": "cpu"}
 SHORT = TINY | {"vae_steps": 20, "steps": 60, "checkpoint_every": 5}
@@ -72,7 +75,9 @@ def test_the_folder_is_what_diffusers_and_its_readers_expect(trained):
     assert not pipeline.scheduler.config.clip_sample
     assert pipeline.transformer.config.num_embeds_ada_norm == 3
     assert pipeline.get_label_ids(["one", "two", "zero"]) == [0, 1, 2]
-    assert json.loads((trained / "model_index.json").read_text())["guidance_scale"] == 2.5
+    index = json.loads((trained / "model_index.json").read_text())
+    assert index["guidance_scale"] == 2.5
+    assert index["value_range"] == [0.0, 255.0]
 
 
 def test_weights_are_in_half_precision(trained):
@@ -157,6 +162,87 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_losses(small_images, tmp_p
     log, expected = (json.loads((folder / "training.json").read_text()) for folder in (out, whole))
     for stage in ("vae", "dit"):
         np.testing.assert_allclose(log[stage]["loss"], expected[stage]["loss"], rtol=1e-3)
+
+
+def test_a_tenth_of_the_labels_is_dropped_and_the_others_are_the_images_own():
+    torch.manual_seed(0)
+    labels = np.arange(200) % 2
+    # Far beyond the noise at every timestep, so that the sign tells the class.
+    latents = torch.from_numpy(np.where(labels, 1e6, -1e6)).float()[None, :, None, None, None]
+    given = []
+
+    class Recorder:
+        config = SimpleNamespace(num_embeds_ada_norm=2)
+
+        def __call__(self, z, t, condition):
+            given.append(torch.stack([(z.flatten() > 0).long(), condition]))
+            return SimpleNamespace(sample=torch.zeros_like(z))
+
+    scheduler = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+    loss = training._dit_loss(Recorder(), latents, labels, scheduler, {"batch_size": 100})
+    for _ in range(100):
+        loss()
+    own, condition = torch.cat(given, dim=1)
+    dropped = condition == 2
+    assert dropped.float().mean() == pytest.approx(0.1, abs=0.015)
+    assert own[dropped].float().mean() == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(own[~dropped], condition[~dropped])
+
+
+def test_labels_are_dropped_once_a_sample_in_a_run(small_images, tmp_path, monkeypatch):
+    conditions = []
+    embed = LabelEmbedding.forward
+
+    def forward(self, labels, force_drop_ids=None):
+        assert not self.training, "the model would drop labels once more"
+        conditions.append(labels.clone())
+        return embed(self, labels, force_drop_ids)
+
+    monkeypatch.setattr(LabelEmbedding, "forward", forward)
+    pretrain(*small_images, tmp_path / "out", **SHORT | {"vae_steps": 1, "depth": 2}, verbose=0)
+    counts = torch.bincount(torch.cat(conditions), minlength=4)
+    assert len(counts) == 4
+    assert counts.min() > 0
+    assert 0.05 < counts[3] / counts.sum() < 0.15
+    # Both blocks of a step see the same labels; diffusers embeds them again for the output.
+    by_step = torch.stack(conditions).reshape(SHORT["steps"], -1, 16)
+    assert (by_step == by_step[:, :1]).all()
+
+
+def test_what_is_written_is_the_moving_average(small_images, tmp_path, monkeypatch):
+    history = []
+    save = training._save_checkpoint
+
+    def save_and_record(path, step, seconds, model, *rest):
+        if path.stem == "dit":
+            history.append(model.proj_out_2.weight.detach().clone())
+        save(path, step, seconds, model, *rest)
+
+    monkeypatch.setattr(training, "_save_checkpoint", save_and_record)
+    # So that the last checkpoint can be read.
+    monkeypatch.setattr(training.shutil, "rmtree", lambda folder: None)
+    settings = SHORT | {"vae_steps": 8, "steps": 8, "checkpoint_every": 1, "learning_rate": 0.03}
+    out = pretrain(*small_images, tmp_path / "out", **settings, verbose=0)
+
+    # These weights start at zero, and step k keeps k / (k + 9) of the average.
+    expected = torch.zeros_like(history[0])
+    for k, weights in enumerate(history, start=1):
+        expected = k / (k + 9) * expected + 9 / (k + 9) * weights
+    written = load_file(out / "transformer" / WEIGHTS)
+    assert (history[-1] - expected).abs().max() > 1e-4
+    torch.testing.assert_close(written["proj_out_2.weight"].float(), expected, rtol=1e-3, atol=1e-6)
+    for stage, part, names in (
+        ("dit", "transformer", list(written)),
+        # Scale and shift of the latents are folded into the two convolutions beside them.
+        ("vae", "vae", ["encoder.conv_in.weight", "decoder.conv_out.weight"]),
+    ):
+        tensors = load_file(checkpoint_folder(out) / f"{stage}.safetensors")
+        written = load_file(out / part / WEIGHTS)
+        for name in names:
+            assert torch.equal(written[name], tensors[f"average.{name}"].half()), name
+        assert any(
+            not torch.equal(written[name], tensors[f"model.{name}"].half()) for name in names
+        )
 
 
 def test_divergence_is_told_and_other_settings_may_follow(small_images, tmp_path):

@@ -35,7 +35,8 @@ def measure():
             if main(command) != 0:
                 raise SystemExit(f"seed {seed} failed")
             scores = json.loads((out / "scores.json").read_text())
-            runs.append({"seed": seed, "n_test": scores["n_test"], "scores": scores["scores"]})
+            kept = {key: scores[key] for key in ("n_test", "n_training", "scores")}
+            runs.append({"seed": seed, **kept})
             if seed == 0:
                 shutil.copyfile(out / "grid.png", PICTURE)
     return runs
@@ -52,7 +53,7 @@ def table(runs):
         # Students of one run share their set: their mean is what one run measured.
         by_run = {s: [np.mean(run["scores"][name][s]) for run in runs] for s in students}
         cells = [f"{100 * np.mean(v):.1f} ± {100 * np.std(v, ddof=1):.1f}" for v in by_run.values()]
-        size = "1257" if name == "all training data" else "100"
+        size = runs[0]["n_training"][name]
         lines.append(f"| {name} | {size} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
