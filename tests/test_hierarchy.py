@@ -327,8 +327,7 @@ def test_wrong_data_is_named():
 
 def test_not_slower_than_bisecting_kmeans_in_many_dimensions():
     # The measured ratio of the medians is 0.8 with one restart, the hardest case, and 0.15 with
-    # ten. The slack up to 1.3 is for busy machines, where runs of equal
-    # work differ by a third even in CPU time, as caches and clock rates are shared.
+    # ten. The slack up to 1.3 is for machines whose caches and clock rates others share.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1300, 64)) @ rng.normal(size=(64, 4096)) + rng.normal(size=(1300, 4096))
 
