@@ -121,7 +121,7 @@ def _build_parser():
         "--test",
         metavar="DATA_OR_SHARE",
         help="held-out data to measure accuracies on: a second folder or .npz, or the share of "
-        "DATA to hold out, the same for every seed; digits come with theirs",
+        "DATA to hold out, stratified, with random_state=0; digits come with theirs",
     )
     distill.add_argument(
         "--resize",
@@ -200,8 +200,8 @@ def _build_parser():
     train.add_argument(
         "--test",
         metavar="SHARE",
-        help="share of DATA to hold out, the same images that distill holds out for this share; "
-        "without it the backbone has seen what distill --test SHARE measures on",
+        help="share of DATA to hold out, stratified, with random_state=0: the images that distill "
+        "holds out for this share; without it the backbone sees what distill measures on",
     )
     train.add_argument("--license", default="unknown", help="licence of the weights, for the card")
     _add_common_arguments(

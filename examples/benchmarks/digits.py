@@ -4,8 +4,8 @@ What the README's first command measures, over five seeds
 
 Runs ``skdistill distill digits --ipc 10`` with five seeds, keeps the raw accuracies in
 ``docs/benchmarks/digits.json`` and the first run's picture in ``docs/images/digits.png``, and
-writes the table into the README. A seed decides the distilled set; each set trains three students
-a kind.
+writes the table into the README. A seed decides the distilled set, the sets drawn beside it and the
+students, three a kind for each set; the held-out split is fixed.
 """
 
 import json
