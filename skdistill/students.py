@@ -14,6 +14,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
+from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -21,6 +22,9 @@ from skdistill.pixels import check_value_range, infer_value_range, to_networks
 from skdistill.validation import pick_device
 
 __all__ = ["ConvNetClassifier", "linear_student"]
+
+# Pixels a side of images that are trained on by one thread.
+SMALL = 16
 
 
 class ConvNetClassifier(ClassifierMixin, BaseEstimator):
@@ -196,7 +200,11 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         self.network_ = network.to(device, memory_format=torch.channels_last)
         images = torch.from_numpy(self._to_network(X)).to(device)
         targets = torch.from_numpy(encoder.transform(y)).to(device)
-        self._train(images, targets, torch.Generator().manual_seed(seed))
+        # A second thread brings nothing at this size, and on a busy machine costs tenfold: threads
+        # spin while they wait for each other.
+        limit = 1 if max(self.image_shape_[:2]) <= SMALL else None
+        with threadpool_limits(limit, user_api="openmp"):
+            self._train(images, targets, torch.Generator().manual_seed(seed))
         return self
 
     def predict(self, X):
