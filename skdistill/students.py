@@ -9,150 +9,68 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import LabelEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, LabelEncoder, StandardScaler
 from sklearn.utils import check_array, check_consistent_length, check_random_state
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm.auto import tqdm
 
+from skdistill.augmentation import augment
+from skdistill.networks import conv_net, resnet
 from skdistill.pixels import check_value_range, infer_value_range, to_networks
 from skdistill.validation import pick_device
 
-__all__ = ["ConvNetClassifier", "linear_student"]
+__all__ = ["PROTOCOLS", "ConvNetClassifier", "ResNetClassifier", "judges", "linear_student"]
 
 # Pixels a side of images that are trained on by one thread.
 SMALL = 16
 
+# How the students of each data set are trained, on whatever set: fixed before any method was tuned,
+# on a split of the training data.
+PROTOCOLS = {
+    "digits": {"steps": 500, "epochs": 10, "batch_size": 64, "value_range": (0, 16)},
+    "fashion-mnist": {
+        "steps": 500,
+        "epochs": 10,
+        "batch_size": 64,
+        "learning_rate": 3e-3,
+        "augmentation": ("flip", "crop"),
+        "value_range": (0, 255),
+        "dtype": "bfloat16",
+    },
+    "cifar10": {
+        "steps": 500,
+        "epochs": 15,
+        "batch_size": 64,
+        "learning_rate": 3e-3,
+        "augmentation": ("flip", "crop"),
+        "value_range": (0, 255),
+        "dtype": "bfloat16",
+    },
+}
 
-class ConvNetClassifier(ClassifierMixin, BaseEstimator):
-    """The convolutional network by which dataset distillation is judged.
 
-    ConvNet-d: d blocks of a 3 x 3 convolution, instance normalisation with a scale and a shift per
-    channel, ReLU and 2 x 2 average pooling, then a linear layer. It is trained from scratch with
-    AdamW under a cosine schedule, for the same number of steps however many images there are.
-
-    Parameters
-    ----------
-    depth : int, default=None
-        Number of blocks. None takes what leaves about 4 x 4 pixels, and two at least where the
-        images allow it: 2 for 8 x 8 images, 3 for 32 x 32, 6 for 256 x 256.
-
-    width : int, default=128
-        Number of channels of each convolution.
-
-    steps : int, default=500
-        Number of updates.
-
-    batch_size : int, default=64
-        Number of images an update, and at once in prediction.
-
-    learning_rate : float, default=0.001
-        Step size at the start; it falls to zero along half a cosine.
-
-    flip : bool, default=False
-        Whether to mirror each training image left to right at random. Only where that keeps the
-        class, as it does for photographs, not for digits.
-
-    image_shape : tuple of int, default=None
-        (height, width) or (height, width, channels) of an image where `X` has flat rows.
-
-    value_range : tuple of float, default=None
-        The values of `X` that stand for black and white. None infers them from what fit is given:
-        see :func:`skdistill.pixels.infer_value_range`. Give it where training sets are compared,
-        lest each has its own.
-
-    device : {"auto", "cpu", "cuda", "mps"}, default="auto"
-        Where to train and predict. "auto" takes an accelerator where there is one. On "cuda" the
-        network runs in bfloat16 autocast.
-
-    random_state : int, RandomState instance or None, default=None
-        Seeds the weights, the order of the images and the flips. An int repeats the result on the
-        same device.
-
-    verbose : int, default=0
-        0 for silence; otherwise a terminal shows a progress bar with the loss.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The class labels.
-
-    image_shape_ : tuple of int
-        Shape of an image of the training set.
-
-    n_features_in_ : int
-        Number of values in an image: height * width * channels. Images are accepted as they are or
-        as flat rows of that length, whichever of the two fit was given.
-
-    network_ : torch.nn.Sequential
-        The trained network. It takes images in [-1, 1], channels first, and returns logits.
-
-    value_range_ : tuple of float
-        The values that stand for black and white.
-
-    Notes
-    -----
-    The architecture is that of Gidaris and Komodakis as used since Zhao and Bilen.
-
-    References
-    ----------
-    S. Gidaris, N. Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", CVPR 2018.
-
-    B. Zhao, H. Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
-
-    Examples
-    --------
-    >>> from skdistill.datasets import load_digits_split
-    >>> from skdistill.students import ConvNetClassifier
-    >>> X_train, X_test, y_train, y_test = load_digits_split()
-    >>> student = ConvNetClassifier(width=32, steps=300, random_state=0).fit(X_train, y_train)
-    >>> student.score(X_test, y_test) > 0.9
-    True
-    """
+class _NetworkClassifier(ClassifierMixin, BaseEstimator):
+    """Train what `_build` returns, by the protocol that both kinds of network share."""
 
     _parameter_constraints: ClassVar[dict] = {
-        "depth": [None, Interval(Integral, 1, None, closed="left")],
-        "width": [Interval(Integral, 1, None, closed="left")],
         "steps": [Interval(Integral, 1, None, closed="left")],
+        "epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "flip": ["boolean"],
+        "augmentation": ["array-like"],
         "image_shape": [None, "array-like"],
         "value_range": [None, "array-like"],
+        "classes": [None, "array-like"],
+        "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
+        "compile": ["boolean"],
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-
-    def __init__(
-        self,
-        depth=None,
-        width=128,
-        *,
-        steps=500,
-        batch_size=64,
-        learning_rate=1e-3,
-        flip=False,
-        image_shape=None,
-        value_range=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
-        self.depth = depth
-        self.width = width
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.flip = flip
-        self.image_shape = image_shape
-        self.value_range = value_range
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
@@ -164,47 +82,40 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
                 or (n_samples, n_features)
             Images of any integer or floating dtype; flat rows need `image_shape`.
 
-        y : array-like of shape (n_samples,)
-            Labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Labels, or the probabilities of the classes.
 
         Returns
         -------
-        self : ConvNetClassifier
+        self : object
             The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If `X` or `y` cannot be used; the message says what would do.
         """
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(X, y)
-        check_classification_targets(y)
-        encoder = LabelEncoder().fit(y)
-        if len(encoder.classes_) < 2:
-            raise ValueError(
-                f"y must have at least two classes, got only one: {encoder.classes_[0]!r}."
-            )
+        self.classes_, targets = self._check_targets(y)
+        check_consistent_length(X, targets)
         self.image_shape_ = self._infer_image_shape(X)
         self.n_features_in_ = math.prod(self.image_shape_)
         if self.value_range is None:
             self.value_range_ = infer_value_range(X)
         else:
             self.value_range_ = check_value_range(self.value_range)
-        self.classes_ = encoder.classes_
 
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         device = pick_device(self.device)
         # Weights are drawn on the CPU, so that a seed means the same on every device.
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
-            network = _conv_net(
-                self.image_shape_, len(self.classes_), depth=self.depth, width=self.width
-            )
-        self.network_ = network.to(device, memory_format=torch.channels_last)
-        images = torch.from_numpy(self._to_network(X)).to(device)
-        targets = torch.from_numpy(encoder.transform(y)).to(device)
+            self.network_ = self._build(self.image_shape_, len(self.classes_)).to(device)
         # A second thread brings nothing at this size, and on a busy machine costs tenfold: threads
         # spin while they wait for each other.
         limit = 1 if max(self.image_shape_[:2]) <= SMALL else None
         with threadpool_limits(limit, user_api="openmp"):
-            self._train(images, targets, torch.Generator().manual_seed(seed))
+            self._train(X, torch.from_numpy(targets), torch.Generator().manual_seed(seed))
         return self
 
     def predict(self, X):
@@ -237,6 +148,27 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             In the order of `classes_`.
         """
         check_is_fitted(self)
+        return self._apply(X, lambda images: self.network_(images).float().softmax(dim=1))
+
+    def transform(self, X):
+        """Return the features that the last layer sees.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *image_shape_) or (n_samples, n_features_in_)
+            Images.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_network_features), dtype float32
+            A space in which distances mean more than between pixels, for
+            :mod:`skdistill.metrics`.
+        """
+        check_is_fitted(self)
+        return self._apply(X, lambda images: self.network_[:-1](images).float())
+
+    def _apply(self, X, function):
+        """Apply `function` to batches of images without gradients."""
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
         if X.shape[1:] not in (self.image_shape_, (self.n_features_in_,)):
             raise ValueError(
@@ -245,41 +177,77 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             )
         device = next(self.network_.parameters()).device
         self.network_.eval()
-        probabilities = []
-        with torch.inference_mode():
+        results = []
+        with torch.inference_mode(), self._autocast(device):
             for start in range(0, len(X), self.batch_size):
-                images = torch.from_numpy(self._to_network(X[start : start + self.batch_size]))
-                with _autocast(device):
-                    logits = self.network_(images.to(device))
-                probabilities.append(logits.float().softmax(dim=1).cpu())
-        return torch.cat(probabilities).numpy()
+                images = self._to_network(X[start : start + self.batch_size])
+                results.append(function(images.to(device)).cpu())
+        return torch.cat(results).numpy()
 
-    def _train(self, images, targets, generator):
-        """Update the network `steps` times on batches from a chain of random orders."""
-        device = images.device
-        batch_size = min(self.batch_size, len(images))
-        n_orders = math.ceil(self.steps * batch_size / len(images))
-        orders = [torch.randperm(len(images), generator=generator) for _ in range(n_orders)]
-        batches = torch.cat(orders)[: self.steps * batch_size].reshape(self.steps, batch_size)
+    def _train(self, X, targets, generator):
+        """Update the network on batches from a chain of random orders."""
+        device = next(self.network_.parameters()).device
+        batch_size = min(self.batch_size, len(X))
+        n_steps = max(self.steps, math.ceil(self.epochs * len(X) / batch_size))
+        n_orders = math.ceil(n_steps * batch_size / len(X))
+        orders = [torch.randperm(len(X), generator=generator) for _ in range(n_orders)]
+        batches = torch.cat(orders)[: n_steps * batch_size].reshape(n_steps, batch_size)
 
+        def loss_of(images, targets):
+            with self._autocast(device):
+                return nn.functional.cross_entropy(self.network_(images), targets)
+
+        # Only the training step is compiled: the network stays a plain one, which pickles.
+        compiled_loss = torch.compile(loss_of) if self.compile else loss_of
         optimizer = torch.optim.AdamW(self.network_.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
         self.network_.train()
         disable = None if self.verbose else True
-        bar = tqdm(batches.to(device), desc="ConvNet", unit="step", disable=disable)
+        bar = tqdm(batches, desc=type(self).__name__, unit="step", disable=disable)
         for batch in bar:
-            x = images[batch]
-            if self.flip:
-                mirrored = torch.rand(batch_size, 1, 1, 1, generator=generator) < 0.5
-                x = torch.where(mirrored.to(device), x.flip(-1), x)
-            with _autocast(device):
-                loss = nn.functional.cross_entropy(self.network_(x), targets[batch])
+            images = augment(self._to_network(X[batch.numpy()]), self.augmentation, generator)
+            loss = compiled_loss(images.to(device), targets[batch].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             if not bar.disable:
                 bar.set_postfix(loss=f"{loss.item():.3f}")
+
+    def _check_targets(self, y):
+        """Return the classes, and labels as numbers or distributions over the classes."""
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            return self._check_distributions(y)
+        if self.classes is not None:
+            raise ValueError(
+                f"classes={self.classes!r} is for y of shape (n_samples, n_classes); y has the "
+                f"shape {np.shape(y)}."
+            )
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        encoder = LabelEncoder().fit(y)
+        if len(encoder.classes_) < 2:
+            raise ValueError(
+                f"y must have at least two classes, got only one: {encoder.classes_[0]!r}."
+            )
+        return encoder.classes_, encoder.transform(y)
+
+    def _check_distributions(self, y):
+        """Return the classes of the columns of `y`, and `y` in float32."""
+        y = check_array(y, dtype=np.float32, input_name="y", estimator=self)
+        sums = y.sum(axis=1)
+        if y.min() < 0 or np.abs(sums - 1).max() > 1e-3:
+            row = np.argmax((y.min(axis=1) < 0) | (np.abs(sums - 1) > 1e-3))
+            raise ValueError(
+                "Each row of a y of shape (n_samples, n_classes) must be a distribution: at least "
+                f"0 everywhere, with the sum 1; row {row} is {y[row]}."
+            )
+        classes = np.arange(y.shape[1]) if self.classes is None else np.asarray(self.classes)
+        if len(np.unique(classes)) != y.shape[1] or classes.ndim != 1:
+            raise ValueError(
+                f"classes={self.classes!r} must name each of the {y.shape[1]} columns of y once."
+            )
+        return classes, y
 
     def _infer_image_shape(self, X):
         """Return (height, width) or (height, width, channels) of an image of X."""
@@ -303,12 +271,312 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         return shape
 
     def _to_network(self, X):
-        return to_networks(X.reshape(-1, *self.image_shape_), self.value_range_)
+        return torch.from_numpy(to_networks(X.reshape(-1, *self.image_shape_), self.value_range_))
+
+    def _autocast(self, device):
+        chosen = self.dtype == "bfloat16" or (self.dtype == "auto" and device.type == "cuda")
+        return torch.autocast(device.type, torch.bfloat16, enabled=chosen)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+class ConvNetClassifier(_NetworkClassifier):
+    """The convolutional network by which dataset distillation is judged.
+
+    ConvNet-d, :func:`skdistill.networks.conv_net`, trained from scratch with AdamW under a cosine
+    schedule.
+
+    Parameters
+    ----------
+    depth : int, default=None
+        Number of blocks. None takes what leaves about 4 x 4 pixels, and two at least where the
+        images allow it: 2 for 8 x 8 images, 3 for 32 x 32, 6 for 256 x 256.
+
+    width : int, default=128
+        Number of channels of each convolution.
+
+    steps : int, default=500
+        Least number of updates.
+
+    epochs : int, default=10
+        Least number of passes over the data: a small set is seen for `steps` updates, a large one
+        `epochs` times.
+
+    batch_size : int, default=64
+        Number of images an update, and at once in prediction.
+
+    learning_rate : float, default=0.001
+        Step size of AdamW at the start; it falls to zero along half a cosine.
+
+    augmentation : sequence of str, default=()
+        Random changes to each training image, of :func:`skdistill.augmentation.augment`, such as
+        ``("flip", "crop")``. Only what keeps the class: a mirrored cat is a cat, a mirrored digit
+        is none.
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of an image where `X` has flat rows.
+
+    value_range : tuple of float, default=None
+        The values of `X` that stand for black and white. None infers them from what fit is given:
+        see :func:`skdistill.pixels.infer_value_range`. Give it where training sets are compared,
+        lest each has its own.
+
+    classes : array-like of shape (n_classes,), default=None
+        Labels of the columns where `y` has distributions; None numbers them.
+
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        In what convolutions are computed, by autocast. "auto" is bfloat16 on "cuda" and float32
+        elsewhere.
+
+    compile : bool, default=False
+        Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++
+        compiler and up to a minute, and then halves the time of a step on 32 x 32 images.
+
+    device : {"auto", "cpu", "cuda", "mps"}, default="auto"
+        Where to train and predict. "auto" takes an accelerator where there is one.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the order of the images and their augmentation. An int repeats the
+        result on the same device.
+
+    verbose : int, default=0
+        0 for silence; otherwise a terminal shows a progress bar with the loss.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    image_shape_ : tuple of int
+        Shape of an image of the training set.
+
+    n_features_in_ : int
+        Number of values in an image: height * width * channels. Images are accepted as they are or
+        as flat rows of that length, whichever of the two fit was given.
+
+    network_ : torch.nn.Sequential
+        The trained network. It takes images in [-1, 1], channels first, and returns logits.
+
+    value_range_ : tuple of float
+        The values that stand for black and white.
+
+    See Also
+    --------
+    ResNetClassifier : A deeper judge.
+
+    References
+    ----------
+    B. Zhao, H. Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
+
+    Examples
+    --------
+    >>> from skdistill.datasets import load_digits_split
+    >>> from skdistill.students import ConvNetClassifier
+    >>> X_train, X_test, y_train, y_test = load_digits_split()
+    >>> student = ConvNetClassifier(width=32, steps=300, random_state=0).fit(X_train, y_train)
+    >>> student.score(X_test, y_test) > 0.9
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "depth": [None, Interval(Integral, 1, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        **_NetworkClassifier._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        depth=None,
+        width=128,
+        *,
+        steps=500,
+        epochs=10,
+        batch_size=64,
+        learning_rate=1e-3,
+        augmentation=(),
+        image_shape=None,
+        value_range=None,
+        classes=None,
+        dtype="auto",
+        compile=False,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.depth = depth
+        self.width = width
+        self.steps = steps
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.augmentation = augmentation
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.classes = classes
+        self.dtype = dtype
+        self.compile = compile
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _build(self, image_shape, n_classes):
+        return conv_net(image_shape, n_classes, depth=self.depth, width=self.width)
+
+
+class ResNetClassifier(_NetworkClassifier):
+    """ResNet-18 or ResNetAP-10 with instance normalisation, deeper judges than the ConvNet.
+
+    :func:`skdistill.networks.resnet`, trained from scratch with AdamW under a cosine schedule.
+
+    Parameters
+    ----------
+    layers : {10, 18}, default=18
+        Number of layers with weights.
+
+    pooling : bool, default=False
+        Whether average pooling halves the images, not strided convolutions. ``layers=10,
+        pooling=True`` is the literature's ResNetAP-10.
+
+    width : int, default=64
+        Number of channels of the first stage; each of the three that follow doubles it.
+
+    steps : int, default=500
+        Least number of updates.
+
+    epochs : int, default=10
+        Least number of passes over the data: a small set is seen for `steps` updates, a large one
+        `epochs` times.
+
+    batch_size : int, default=64
+        Number of images an update, and at once in prediction.
+
+    learning_rate : float, default=0.001
+        Step size of AdamW at the start; it falls to zero along half a cosine.
+
+    augmentation : sequence of str, default=()
+        Random changes to each training image, of :func:`skdistill.augmentation.augment`, such as
+        ``("flip", "crop")``. Only what keeps the class: a mirrored cat is a cat, a mirrored digit
+        is none.
+
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of an image where `X` has flat rows.
+
+    value_range : tuple of float, default=None
+        The values of `X` that stand for black and white. None infers them from what fit is given:
+        see :func:`skdistill.pixels.infer_value_range`. Give it where training sets are compared,
+        lest each has its own.
+
+    classes : array-like of shape (n_classes,), default=None
+        Labels of the columns where `y` has distributions; None numbers them.
+
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        In what convolutions are computed, by autocast. "auto" is bfloat16 on "cuda" and float32
+        elsewhere.
+
+    compile : bool, default=False
+        Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++
+        compiler and up to a minute, and then halves the time of a step on 32 x 32 images.
+
+    device : {"auto", "cpu", "cuda", "mps"}, default="auto"
+        Where to train and predict. "auto" takes an accelerator where there is one.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the order of the images and their augmentation. An int repeats the
+        result on the same device.
+
+    verbose : int, default=0
+        0 for silence; otherwise a terminal shows a progress bar with the loss.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    image_shape_ : tuple of int
+        Shape of an image of the training set.
+
+    n_features_in_ : int
+        Number of values in an image: height * width * channels. Images are accepted as they are or
+        as flat rows of that length, whichever of the two fit was given.
+
+    network_ : torch.nn.Sequential
+        The trained network. It takes images in [-1, 1], channels first, and returns logits.
+
+    value_range_ : tuple of float
+        The values that stand for black and white.
+
+    See Also
+    --------
+    ConvNetClassifier : The judge that most comparisons use.
+
+    References
+    ----------
+    J.-H. Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML
+    2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.students import ResNetClassifier
+    >>> X = np.zeros((8, 16, 16))
+    >>> X[4:, :8] = 1
+    >>> y = np.repeat(["bottom", "top"], 4)
+    >>> student = ResNetClassifier(10, pooling=True, width=8, steps=20, random_state=0)
+    >>> student.fit(X, y).score(X, y)
+    1.0
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "layers": [Options(Integral, {10, 18})],
+        "pooling": ["boolean"],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        **_NetworkClassifier._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        layers=18,
+        pooling=False,
+        *,
+        width=64,
+        steps=500,
+        epochs=10,
+        batch_size=64,
+        learning_rate=1e-3,
+        augmentation=(),
+        image_shape=None,
+        value_range=None,
+        classes=None,
+        dtype="auto",
+        compile=False,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.layers = layers
+        self.pooling = pooling
+        self.width = width
+        self.steps = steps
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.augmentation = augmentation
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.classes = classes
+        self.dtype = dtype
+        self.compile = compile
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _build(self, image_shape, n_classes):
+        return resnet(
+            image_shape, n_classes, layers=self.layers, pooling=self.pooling, width=self.width
+        )
 
 
 def linear_student():
@@ -318,46 +586,65 @@ def linear_student():
     -------
     student : sklearn.pipeline.Pipeline
         A logistic regression on features of zero mean and unit variance, not fitted. It takes flat
-        rows.
+        rows and images.
 
     Examples
     --------
     >>> from skdistill.datasets import load_digits_split
     >>> from skdistill.students import linear_student
     >>> X_train, X_test, y_train, y_test = load_digits_split()
-    >>> student = linear_student().fit(X_train.reshape(-1, 64), y_train)
-    >>> student.score(X_test.reshape(-1, 64), y_test) > 0.95
+    >>> student = linear_student().fit(X_train, y_train)
+    >>> student.score(X_test, y_test) > 0.95
     True
     """
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return make_pipeline(
+        FunctionTransformer(_to_rows), StandardScaler(), LogisticRegression(max_iter=1000)
+    )
 
 
-def _autocast(device):
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+def judges(protocol, **params):
+    """Return the students that judge sets of one data set, by its protocol.
+
+    Parameters
+    ----------
+    protocol : {"digits", "fashion-mnist", "cifar10"}
+        The data set. Its settings are those of `PROTOCOLS`; all methods are judged by the same.
+
+    **params : dict
+        What to set besides, such as ``device`` and ``compile``, of
+        :class:`ConvNetClassifier` and :class:`ResNetClassifier`.
+
+    Returns
+    -------
+    students : dict of str to classifier
+        Not fitted: a ConvNet, a linear model and, where the images are large enough, ResNet-18 and
+        ResNetAP-10.
+
+    Raises
+    ------
+    ValueError
+        If there is no such protocol.
+
+    Examples
+    --------
+    >>> from skdistill.students import judges
+    >>> list(judges("cifar10"))
+    ['ConvNet-3', 'ResNet-18', 'ResNetAP-10', 'linear']
+    >>> list(judges("digits"))
+    ['ConvNet-2', 'linear']
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol={protocol!r} must be one of {', '.join(map(repr, PROTOCOLS))}.")
+    settings = PROTOCOLS[protocol] | params
+    if protocol == "digits":
+        return {"ConvNet-2": ConvNetClassifier(2, **settings), "linear": linear_student()}
+    return {
+        "ConvNet-3": ConvNetClassifier(3, **settings),
+        "ResNet-18": ResNetClassifier(18, **settings),
+        "ResNetAP-10": ResNetClassifier(10, pooling=True, **settings),
+        "linear": linear_student(),
+    }
 
 
-def _conv_net(image_shape, n_classes, *, depth, width):
-    """Build a ConvNet-d with random weights for images of (height, width[, channels])."""
-    height, width_of_image = image_shape[:2]
-    shorter = min(height, width_of_image)
-    # Instance normalisation of a single pixel would leave nothing of it.
-    deepest = math.floor(math.log2(shorter))
-    if depth is None:
-        depth = min(max(2, round(math.log2(shorter / 4))), deepest)
-    if not 1 <= depth <= deepest:
-        raise ValueError(
-            f"Images of {height} x {width_of_image} pixels allow a depth of at most {deepest}, "
-            f"got {depth}."
-        )
-    layers = []
-    n_channels = math.prod(image_shape[2:])
-    for _ in range(depth):
-        layers += [
-            nn.Conv2d(n_channels, width, kernel_size=3, padding=1),
-            nn.GroupNorm(width, width),
-            nn.ReLU(),
-            nn.AvgPool2d(2),
-        ]
-        n_channels = width
-    n_pixels = (height >> depth) * (width_of_image >> depth)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * n_pixels, n_classes))
+def _to_rows(X):
+    return np.reshape(X, (len(X), -1))

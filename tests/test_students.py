@@ -10,7 +10,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
 from skdistill.datasets import load_digits_split
-from skdistill.students import ConvNetClassifier, linear_student
+from skdistill.students import (
+    PROTOCOLS,
+    ConvNetClassifier,
+    ResNetClassifier,
+    judges,
+    linear_student,
+)
 
 X, X_TEST, Y, Y_TEST = load_digits_split()
 FEW = np.concatenate([np.flatnonzero(label == Y)[:10] for label in range(10)])
@@ -91,12 +97,12 @@ def test_flip_sees_mirror_images():
     corner[20:, 5:, :3] = 1
     labels = np.repeat(["top", "bottom"], 20)
     mirrored = corner[:, :, ::-1]
-    with_flip = student(flip=True).fit(corner, labels)
+    with_flip = student(augmentation=["flip"]).fit(corner, labels)
     assert with_flip.score(mirrored, labels) == 1.0
     left_or_right = np.concatenate([corner[:20], mirrored[:20]])
     side = np.repeat(["left", "right"], 20)
     sure = student().fit(left_or_right, side).predict_proba(left_or_right)
-    unsure = student(flip=True).fit(left_or_right, side).predict_proba(left_or_right)
+    unsure = student(augmentation=["flip"]).fit(left_or_right, side).predict_proba(left_or_right)
     assert sure.max() > 0.95
     assert unsure.max() < 0.75
 
@@ -118,6 +124,83 @@ def test_pickles_and_says_what_it_takes():
     copy = pickle.loads(pickle.dumps(judge))
     assert_allclose(copy.predict_proba(X_TEST), judge.predict_proba(X_TEST), atol=1e-6)
     assert get_tags(judge).input_tags.three_d_array
+
+
+def test_resnets_learn_and_pool_or_stride():
+    images = X[FEW].repeat(2, axis=1).repeat(2, axis=2)
+    for layers, pooling, n_convolutions in ((18, False, 20), (10, True, 12)):
+        judge = ResNetClassifier(layers, pooling=pooling, width=8, steps=60, random_state=0)
+        assert judge.fit(images, Y[FEW]).score(images, Y[FEW]) > 0.9
+        convolutions = [m for m in judge.network_.modules() if isinstance(m, torch.nn.Conv2d)]
+        # Three of them in shortcuts.
+        assert len(convolutions) == n_convolutions
+        assert pooling != any(m.stride == (2, 2) for m in convolutions)
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in judge.network_.modules())
+
+
+def test_one_hot_distributions_are_hard_labels():
+    hard = student().fit(X[FEW], Y[FEW])
+    soft = student().fit(X[FEW], np.eye(10)[Y[FEW]])
+    assert_allclose(soft.predict_proba(X_TEST), hard.predict_proba(X_TEST), atol=1e-4)
+    assert_array_equal(soft.classes_, range(10))
+    named = student(classes=list("abcdefghij")).fit(X[FEW], np.eye(10)[Y[FEW]])
+    assert_array_equal(named.predict(X_TEST), np.array(list("abcdefghij"))[soft.predict(X_TEST)])
+
+
+def test_soft_labels_are_learnt_as_they_are():
+    images = np.zeros((60, 8, 8))
+    images[30:, :4] = 1
+    distributions = np.repeat([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], 30, axis=0)
+    learnt = student(steps=300).fit(images, distributions).predict_proba(images[[0, 59]])
+    assert_allclose(learnt, distributions[[0, 59]], atol=0.05)
+
+
+def test_features_feed_the_last_layer():
+    judge = student().fit(X[FEW], Y[FEW])
+    features = judge.transform(X_TEST)
+    assert features.shape == (len(X_TEST), 32 * 4)
+    logits = judge.network_[-1](torch.from_numpy(features)).detach()
+    assert_allclose(logits.softmax(dim=1), judge.predict_proba(X_TEST), atol=1e-6)
+
+
+def test_epochs_count_where_they_are_more_than_the_steps(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for steps, epochs, expected in ((10, 3, 24), (30, 3, 30), (7, 0, 7)):
+        judge = student(width=2, steps=steps, epochs=epochs, batch_size=13, verbose=1)
+        judge.fit(X[FEW], Y[FEW])
+        assert f"/{expected} " in capsys.readouterr().err
+
+
+def test_half_precision_changes_little():
+    few = student(steps=200).fit(X[FEW], Y[FEW]).score(X_TEST, Y_TEST)
+    half = student(steps=200, dtype="bfloat16").fit(X[FEW], Y[FEW]).score(X_TEST, Y_TEST)
+    assert abs(few - half) < 0.05
+
+
+@pytest.mark.slow
+def test_compiled_training_is_the_same():
+    expected = student(steps=20).fit(X[FEW], Y[FEW]).predict_proba(X_TEST)
+    compiled = student(steps=20, compile=True).fit(X[FEW], Y[FEW])
+    assert_allclose(compiled.predict_proba(X_TEST), expected, atol=1e-3)
+    pickle.dumps(compiled)
+
+
+def test_judges_follow_the_protocol_of_the_data():
+    for name, settings in PROTOCOLS.items():
+        for student_name, judge in judges(name, device="cpu").items():
+            if student_name != "linear":
+                assert settings.items() <= judge.get_params().items()
+                assert judge.device == "cpu"
+    # A mirrored digit is another sign.
+    assert judges("digits")["ConvNet-2"].augmentation == ()
+    with pytest.raises(ValueError, match="protocol='mnist' must be one of 'digits'"):
+        judges("mnist")
+
+
+def test_linear_student_takes_images():
+    flat = linear_student().fit(X[FEW].reshape(len(FEW), -1), Y[FEW])
+    images = linear_student().fit(X[FEW], Y[FEW])
+    assert_array_equal(images.predict(X_TEST), flat.predict(X_TEST.reshape(len(X_TEST), -1)))
 
 
 def test_verbose_shows_the_loss_on_a_terminal_only(capsys, monkeypatch):
@@ -153,11 +236,24 @@ def test_linear_student_does_not_depend_on_the_units_of_a_feature():
         ({"depth": 4}, X[FEW], Y[FEW], "depth of at most 3, got 4"),
         ({"value_range": (1, 0)}, X[FEW], Y[FEW], "value_range must be"),
         ({"steps": 0}, X[FEW], Y[FEW], "'steps' parameter"),
+        ({"augmentation": ["mirror"]}, X[FEW], Y[FEW], "'flip', 'crop', .*, got 'mirror'"),
+        ({"classes": [1, 2]}, X[FEW], Y[FEW], r"y has the shape \(100,\)"),
+        ({"classes": [1, 1]}, X[:2], np.eye(2), "must name each of the 2 columns of y once"),
+        ({}, X[:2], [[0.5, 0.5], [0.5, 0.6]], r"sum 1; row 1 is \[0.5 0.6\]"),
+        ({}, X[:2], [[1.5, -0.5], [0.5, 0.5]], "row 0 is"),
+        ({}, X[:3], np.eye(2), "inconsistent numbers of samples"),
     ],
 )
 def test_bad_input_is_refused(params, data, labels, message):
     with pytest.raises(ValueError, match=message):
         student(**params).fit(data, labels)
+
+
+def test_resnets_refuse_small_images_and_other_depths():
+    with pytest.raises(ValueError, match="8 x 8 pixels are too small for a ResNet"):
+        ResNetClassifier().fit(X[FEW], Y[FEW])
+    with pytest.raises(ValueError, match="'layers' parameter"):
+        ResNetClassifier(34).fit(X[FEW], Y[FEW])
 
 
 def test_unfitted_use_and_other_image_sizes_are_refused():
