@@ -1,14 +1,35 @@
 """Data as the studies and the command line use it."""
 
+import gzip
+import os
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image, ImageOps
-from sklearn.datasets import load_digits
+from sklearn.datasets import fetch_openml, load_digits
 from sklearn.model_selection import train_test_split
 
-__all__ = ["load_digits_split", "load_image_folder", "load_npz"]
+__all__ = [
+    "load_cifar10",
+    "load_digits_split",
+    "load_fashion_mnist",
+    "load_image_folder",
+    "load_npz",
+]
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
@@ -44,6 +65,118 @@ def load_digits_split():
     return train_test_split(
         digits.images, digits.target, test_size=0.3, stratify=digits.target, random_state=0
     )
+
+
+def load_fashion_mnist():
+    """Load Fashion-MNIST: 28 x 28 grey images of ten kinds of clothes.
+
+    From the four files of the original distribution (``train-images-idx3-ubyte.gz`` and so on) in
+    the folder that the environment variable SKDISTILL_DATA names; where it is not set, by
+    :func:`sklearn.datasets.fetch_openml`, which downloads them once.
+
+    Returns
+    -------
+    X_train : ndarray of shape (60000, 28, 28), dtype uint8
+        Training images, 0 is black.
+
+    X_test : ndarray of shape (10000, 28, 28), dtype uint8
+        Test images.
+
+    y_train : ndarray of shape (60000,), dtype int64
+        Training labels, 0 to 9.
+
+    y_test : ndarray of shape (10000,), dtype int64
+        Test labels.
+
+    Raises
+    ------
+    ValueError
+        If a file is not there or is no such file.
+
+    References
+    ----------
+    H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
+    Learning Algorithms", arXiv:1708.07747.
+
+    Examples
+    --------
+    >>> from skdistill.datasets import load_fashion_mnist
+    >>> X_train, X_test, y_train, y_test = load_fashion_mnist()  # doctest: +SKIP
+    >>> X_train.shape, X_test.shape  # doctest: +SKIP
+    ((60000, 28, 28), (10000, 28, 28))
+    """
+    folder = _data_folder()
+    if folder is None:
+        X, y = fetch_openml("Fashion-MNIST", version=1, return_X_y=True, as_frame=False)
+        X, y = X.reshape(-1, 28, 28).astype(np.uint8), y.astype(np.int64)
+        return X[:60000], X[60000:], y[:60000], y[60000:]
+    X_train, X_test = (_read_idx(folder / f"{p}-images-idx3-ubyte.gz") for p in ("train", "t10k"))
+    y_train, y_test = (_read_idx(folder / f"{p}-labels-idx1-ubyte.gz") for p in ("train", "t10k"))
+    return X_train, X_test, y_train.astype(np.int64), y_test.astype(np.int64)
+
+
+def load_cifar10():
+    """Load CIFAR-10: 32 x 32 colour images of ten kinds of animals and vehicles.
+
+    From ``cifar10-jpeg.zip``, with images at ``train/CLASS/NNNN.jpg`` and ``test/CLASS/NNNN.jpg``,
+    in the folder that the environment variable SKDISTILL_DATA names; where it is not set, by
+    :func:`sklearn.datasets.fetch_openml`, which downloads the original once. JPEG alters images
+    slightly: say which of the two a result is from.
+
+    Returns
+    -------
+    X_train : ndarray of shape (50000, 32, 32, 3), dtype uint8
+        Training images, 0 is black.
+
+    X_test : ndarray of shape (10000, 32, 32, 3), dtype uint8
+        Test images.
+
+    y_train : ndarray of shape (50000,), dtype str
+        Training labels: "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse",
+        "ship" or "truck".
+
+    y_test : ndarray of shape (10000,), dtype str
+        Test labels.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there or holds no such images.
+
+    References
+    ----------
+    A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+
+    Examples
+    --------
+    >>> from skdistill.datasets import load_cifar10
+    >>> X_train, X_test, y_train, y_test = load_cifar10()  # doctest: +SKIP
+    >>> X_train.shape, X_test.shape  # doctest: +SKIP
+    ((50000, 32, 32, 3), (10000, 32, 32, 3))
+    """
+    folder = _data_folder()
+    if folder is None:
+        X, y = fetch_openml("CIFAR_10", version=1, return_X_y=True, as_frame=False)
+        X = np.moveaxis(X.reshape(-1, 3, 32, 32), 1, -1).astype(np.uint8)
+        y = np.array(CIFAR10_CLASSES)[y.astype(np.int64)]
+        return X[:50000], X[50000:], y[:50000], y[50000:]
+    path = folder / "cifar10-jpeg.zip"
+    images, labels = {"train": [], "test": []}, {"train": [], "test": []}
+    try:
+        with ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                part, label, *_ = [*Path(name).parts, "", ""]
+                if part in images and name.endswith(".jpg"):
+                    with archive.open(name) as file, Image.open(file) as image:
+                        images[part].append(np.asarray(image.convert("RGB")))
+                    labels[part].append(label)
+        X_train, X_test = (np.stack(images[part]) for part in ("train", "test"))
+    except (OSError, BadZipFile, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as images train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg: "
+            f"{error}"
+        ) from error
+    return X_train, X_test, np.array(labels["train"]), np.array(labels["test"])
 
 
 def load_image_folder(folder, *, image_size=None):
@@ -152,6 +285,25 @@ def load_npz(path):
             f"path={str(path)!r} cannot be read as an .npz file with arrays 'X' and 'y' of plain "
             f"numbers or strings: {error}"
         ) from error
+
+
+def _data_folder():
+    """Return the folder of data sets that are on disk, or None where none is named."""
+    folder = os.environ.get("SKDISTILL_DATA")
+    return None if folder is None else Path(folder)
+
+
+def _read_idx(path):
+    """Read an array of bytes in the idx format of MNIST."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+        n_axes = content[3]
+        shape = np.frombuffer(content, ">u4", n_axes, offset=4)
+        pixels = np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes)
+        return pixels.reshape(shape).copy()
+    except (OSError, EOFError, IndexError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as a gzipped idx file: {error}") from error
 
 
 def _read_image(path, image_size):

@@ -1,9 +1,21 @@
+import gzip
+import zipfile
+
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from skdistill.datasets import load_digits_split, load_image_folder, load_npz
+import skdistill.datasets
+from skdistill.datasets import (
+    CIFAR10_CLASSES,
+    load_cifar10,
+    load_digits_split,
+    load_fashion_mnist,
+    load_image_folder,
+    load_npz,
+)
 
 
 def test_the_digits_split_is_fixed_stratified_and_disjoint():
@@ -103,3 +115,88 @@ def test_bad_npz_files_are_named(tmp_path, content):
         np.save(path, np.eye(2))
     with pytest.raises(ValueError, match=r"data\.np.' cannot be read as an \.npz file"):
         load_npz(path)
+
+
+def test_fashion_mnist_from_disk(studied_data):
+    X_train, X_test, y_train, y_test = load_fashion_mnist()
+    assert X_train.shape == (60000, 28, 28)
+    assert X_test.shape == (10000, 28, 28)
+    assert X_train.dtype == X_test.dtype == np.uint8
+    assert_array_equal(np.bincount(y_train), [6000] * 10)
+    assert_array_equal(np.bincount(y_test), [1000] * 10)
+
+
+def test_cifar10_from_disk(studied_data):
+    X_train, X_test, y_train, y_test = load_cifar10()
+    assert X_train.shape == (50000, 32, 32, 3)
+    assert X_test.shape == (10000, 32, 32, 3)
+    for labels, n in ((y_train, 5000), (y_test, 1000)):
+        classes, counts = np.unique(labels, return_counts=True)
+        assert_array_equal(classes, CIFAR10_CLASSES)
+        assert_array_equal(counts, [n] * 10)
+    # Blue above, as skies are.
+    assert X_train[y_train == "airplane", :8, :, 2].mean() > X_train[..., :8, :, 0].mean()
+
+
+def write_idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+def test_idx_files_are_read_in_the_order_of_their_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKDISTILL_DATA", str(tmp_path))
+    arrays = {
+        "train-images-idx3": np.arange(24).reshape(2, 3, 4),
+        "t10k-images-idx3": np.arange(12).reshape(1, 3, 4),
+        "train-labels-idx1": np.array([7, 3]),
+        "t10k-labels-idx1": np.array([5]),
+    }
+    for name, array in arrays.items():
+        write_idx(tmp_path / f"{name}-ubyte.gz", array)
+    for loaded, expected in zip(load_fashion_mnist(), arrays.values(), strict=True):
+        assert_array_equal(loaded, expected)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match="cannot be read as a gzipped idx file"):
+        load_fashion_mnist()
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.zeros((2, 3)))
+    content = gzip.decompress((tmp_path / "train-images-idx3-ubyte.gz").read_bytes())
+    for cut in (2, 7, len(content) - 1):
+        (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(content[:cut]))
+        with pytest.raises(ValueError, match="cannot be read as a gzipped idx file"):
+            load_fashion_mnist()
+
+
+def test_missing_files_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKDISTILL_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte.gz' cannot be read"):
+        load_fashion_mnist()
+    with pytest.raises(ValueError, match="cifar10-jpeg.zip' cannot be read as images train/CLASS"):
+        load_cifar10()
+    with zipfile.ZipFile(tmp_path / "cifar10-jpeg.zip", "w") as archive:
+        archive.writestr("other/file.txt", "nothing")
+    with pytest.raises(ValueError, match="cifar10-jpeg.zip' cannot be read as images train/CLASS"):
+        load_cifar10()
+
+
+def test_data_that_are_not_on_disk_are_fetched(monkeypatch):
+    monkeypatch.delenv("SKDISTILL_DATA", raising=False)
+    rng = np.random.default_rng(0)
+
+    def fetched(name, *, version, return_X_y, as_frame):
+        assert (version, return_X_y, as_frame) == (1, True, False)
+        n, d = {"Fashion-MNIST": (60002, 784), "CIFAR_10": (50002, 3072)}[name]
+        X = np.zeros((n, d), dtype=np.uint8)
+        X[-2:] = rng.integers(0, 256, (2, d))
+        return X, np.array(["3"] * n)
+
+    monkeypatch.setattr(skdistill.datasets, "fetch_openml", fetched)
+    X_train, X_test, y_train, y_test = load_fashion_mnist()
+    assert X_test.shape == (2, 28, 28)
+    assert (len(X_train), len(y_train), y_test.tolist()) == (60000, 60000, [3, 3])
+    assert y_test.dtype == np.int64
+    rng = np.random.default_rng(0)
+    X_train, X_test, y_train, y_test = load_cifar10()
+    assert (len(X_train), len(y_train), y_test.tolist()) == (50000, 50000, ["cat", "cat"])
+    # The original has all red values of an image, then all green, then all blue ones.
+    expected = np.random.default_rng(0).integers(0, 256, (2, 3072))
+    assert_array_equal(X_test[0, ..., 1].ravel(), expected[0, 1024:2048])
