@@ -20,7 +20,9 @@ __all__ = [
     "invert",
     "make_scheduler",
     "model_prediction",
+    "noised",
     "paper_rate",
+    "remaining_timesteps",
     "sample_generator",
     "signal_level",
 ]
@@ -160,6 +162,9 @@ def signal_level(scheduler, t):
     alpha_bar : Tensor of shape (), dtype float64
         In [0, 1]. 1 / (1 + sigma^2) for schedulers that count in sigmas.
     """
+    if hasattr(scheduler, "sigmas_interpol"):
+        # Every other call of KDPM2 is between two sigmas; only its scale of the sample tells where.
+        return scheduler.scale_model_input(torch.ones((), dtype=torch.float64), t) ** 2
     if hasattr(scheduler, "sigmas"):
         index = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
         return 1.0 / (1.0 + scheduler.sigmas[index].double() ** 2)
@@ -335,7 +340,8 @@ def denoise(
         Splits the network's calls.
 
     timesteps : Tensor, default=None
-        The last of the scheduler's timesteps, where the run starts with `x` in the middle.
+        The last of the scheduler's timesteps, where the run starts with `x` in the middle; see
+        :func:`remaining_timesteps`.
 
     guidance : Guidance, default=None
         Correction of the clean predictions. None is the unguided model.
@@ -362,8 +368,8 @@ def denoise(
     """
     n_train = scheduler.config.num_train_timesteps
     prediction_type = scheduler.config.prediction_type
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    step_options = {"generator": generators} if takes_generator else {}
+    step_parameters = inspect.signature(scheduler.step).parameters
+    step_options = {"generator": generators} if "generator" in step_parameters else {}
     keeps_variance = getattr(scheduler.config, "variance_type", None) in (
         "learned",
         "learned_range",
@@ -373,7 +379,7 @@ def denoise(
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(scheduler_skips)
 
-    for t in timesteps:
+    for n_done, t in enumerate(timesteps):
         x_t = scheduler.scale_model_input(x, t)
         alpha_bar = signal_level(scheduler, t)
         prediction, variance = _predict(backbone, x_t, t, alpha_bar, labels, guidance_scale, calls)
@@ -393,6 +399,9 @@ def denoise(
             prediction = model_prediction(x0, x_t, alpha_bar, prediction_type)
         if keeps_variance:
             prediction = torch.cat([prediction, variance], dim=1)
+        if "order" in step_parameters:
+            # LMS takes all steps before one for done, also where the run starts in the middle.
+            step_options["order"] = min(n_done + 1, step_parameters["order"].default)
         x = scheduler.step(prediction, t, x, **step_options).prev_sample
         progress()
     return x
@@ -486,3 +495,76 @@ def draw_noise(latent_shape, generators, scheduler, like):
     shape = (len(generators), *latent_shape)
     noise = randn_tensor(shape, generator=generators, device=like.device, dtype=like.dtype)
     return noise * scheduler.init_noise_sigma
+
+
+def remaining_timesteps(scheduler, share):
+    """Return the timesteps of a run that starts in the middle.
+
+    Parameters
+    ----------
+    scheduler : diffusers scheduler
+        After ``set_timesteps``. PNDM is set to do without its Runge-Kutta steps, which it makes
+        nowhere but at the head of a whole run.
+
+    share : float
+        The noise level not to start above, as a share of those that the model was trained on: 0
+        is the image, 1 pure noise.
+
+    Returns
+    -------
+    timesteps : Tensor
+        What :func:`denoise` takes to run the rest. Empty where no step starts below that level.
+
+    Examples
+    --------
+    >>> import diffusers
+    >>> from skdistill.generate import remaining_timesteps
+    >>> scheduler = diffusers.DDIMScheduler(num_train_timesteps=1000)
+    >>> scheduler.set_timesteps(10)
+    >>> remaining_timesteps(scheduler, 0.35)
+    tensor([300, 200, 100,   0])
+    """
+    highest = share * scheduler.config.num_train_timesteps + 1e-6
+    if isinstance(scheduler, diffusers.PNDMScheduler):
+        scheduler.register_to_config(skip_prk_steps=True)
+        scheduler.set_timesteps(scheduler.num_inference_steps)
+        levels = scheduler.timesteps.unique_consecutive()
+        left = levels[levels + 1.0 <= highest]
+        # Its second and third calls are both at the level that its first step went to.
+        return torch.cat([left[:2], left[1:]])
+    # Those of second order call the model twice a step, and a run has to start with a whole step.
+    levels = scheduler.timesteps[:: scheduler.order]
+    n_skipped = int((levels + 1.0 > highest).sum())
+    return scheduler.timesteps[n_skipped * scheduler.order :]
+
+
+def noised(z, generators, scheduler, timesteps):
+    """Carry clean latents up to the noise level at which a run in the middle starts.
+
+    x = sqrt(abar) z + sqrt(1 - abar) eps, or z + sigma eps for schedulers that count in sigmas.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n_samples, *latent_shape)
+        Clean latents.
+
+    generators : list of torch.Generator
+        One a sample, which eps is drawn from.
+
+    scheduler : diffusers scheduler
+        After ``set_timesteps``.
+
+    timesteps : Tensor
+        From :func:`remaining_timesteps`; the result is at the first.
+
+    Returns
+    -------
+    x : Tensor of shape (n_samples, *latent_shape)
+        Noisy latents, in the scheduler's own scale; `z` itself if there are no timesteps.
+    """
+    if len(timesteps) == 0:
+        return z
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(len(scheduler.timesteps) - len(timesteps))
+    noise = randn_tensor(z.shape, generator=generators, device=z.device, dtype=z.dtype)
+    return scheduler.add_noise(z, noise, timesteps[:1])

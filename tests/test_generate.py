@@ -7,6 +7,7 @@ from sklearn.datasets import load_iris
 
 from skdistill.backbones import ClosedFormBackbone
 from skdistill.generate import (
+    FAMILY,
     BatchedCalls,
     clean_prediction,
     denoise,
@@ -14,7 +15,9 @@ from skdistill.generate import (
     invert,
     make_scheduler,
     model_prediction,
+    noised,
     paper_rate,
+    remaining_timesteps,
     sample_generator,
     signal_level,
 )
@@ -195,6 +198,125 @@ def test_the_paper_form_leaves_the_data_unless_it_is_clipped(backbone):
         farthest[clip] = max(norms)
     assert farthest[True] < 3
     assert farthest[False] > 1.5 * farthest[True]
+
+
+def run_from_the_middle(backbone, name, share, z, steps=50):
+    scheduler = make_scheduler(name, backbone.default_scheduler)
+    scheduler.set_timesteps(steps)
+    timesteps = remaining_timesteps(scheduler, share)
+    generators = [sample_generator(0, 0, i) for i in range(len(z))]
+    x = noised(z, generators, scheduler, timesteps)
+    labels = torch.zeros(len(z), dtype=torch.int64)
+    calls = BatchedCalls(1000)
+    return denoise(
+        backbone, x, labels, scheduler, calls, timesteps=timesteps, generators=generators
+    )
+
+
+@pytest.fixture(scope="module")
+def setosas(backbone):
+    return torch.from_numpy(backbone.encode(load_iris().data[:50]))
+
+
+STOCHASTIC = [
+    "DDPMScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+]
+
+
+@pytest.fixture(scope="module", params=[0.1, 0.5, 0.8])
+def solution(request, backbone, setosas):
+    """The share of a run and, nearly, where its differential equation leads."""
+    share = request.param
+    return share, run_from_the_middle(backbone, "DDIMScheduler", share, setosas, steps=1000)
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILY) - set(STOCHASTIC)))
+def test_runs_from_the_middle_solve_the_same_equation(backbone, setosas, solution, name):
+    share, exact = solution
+    z = run_from_the_middle(backbone, name, share, setosas)
+    first_order = run_from_the_middle(backbone, "DDIMScheduler", share, setosas)
+    error, largest, moved = (
+        torch.linalg.vector_norm(end - exact, dim=1).mean() for end in (z, first_order, setosas)
+    )
+    assert error < 1.1 * largest < 0.2 * moved
+
+
+def test_pndm_begins_anew_in_the_middle(backbone):
+    scheduler = make_scheduler("PNDMScheduler", backbone.default_scheduler)
+    scheduler.set_timesteps(10)
+    assert remaining_timesteps(scheduler, 0.45).tolist() == [400, 300, 300, 200, 100, 0]
+    assert remaining_timesteps(scheduler, 0.05).tolist() == [0]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_signal_level_is_that_of_what_the_model_sees(backbone, name):
+    class Watched:
+        default_scheduler = backbone.default_scheduler
+
+        @staticmethod
+        def predict(x_t, t, alpha_bar, labels, guidance_scale):
+            # All of the signal is in one place, so what is left of it can be read off.
+            levels.append((float(alpha_bar), float(x_t.mean()) ** 2))
+            return torch.zeros_like(x_t)
+
+    levels = []
+    run_from_the_middle(Watched, name, 0.6, torch.full((1, 4), 1e4, dtype=torch.float64))
+    given, seen = torch.tensor(levels).T
+    torch.testing.assert_close(given, seen / 1e8, rtol=2e-3, atol=0.0)
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_added_noise_of_a_run_from_the_middle_leaves_the_distribution(backbone, setosas, name):
+    many = setosas.repeat(8, 1)
+    z = run_from_the_middle(backbone, name, 0.5, many)
+    assert torch.linalg.vector_norm(z.mean(0) - many.mean(0)) < 0.15
+    spread = (z - z.mean(0)).square().sum(1).mean().sqrt()
+    assert spread == pytest.approx(
+        float((many - many.mean(0)).square().sum(1).mean().sqrt()), rel=0.2
+    )
+    assert torch.equal(z, run_from_the_middle(backbone, name, 0.5, many))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_start_in_the_middle_is_at_its_noise_level(backbone, setosas, name):
+    scheduler = make_scheduler(name, backbone.default_scheduler)
+    scheduler.set_timesteps(50)
+    timesteps = remaining_timesteps(scheduler, 0.6)
+    assert 0.57 < (timesteps[0] + 1) / 1000 <= 0.6
+    x = noised(setosas, [sample_generator(0, 0, i) for i in range(50)], scheduler, timesteps)
+    alpha_bar = signal_level(scheduler, timesteps[0])
+    assert alpha_bar == pytest.approx(
+        float(scheduler.alphas_cumprod[round(float(timesteps[0]))]), rel=0.03
+    )
+    noise = torch.stack(
+        [torch.randn(4, generator=sample_generator(0, 0, i), dtype=x.dtype) for i in range(50)]
+    )
+    expected = alpha_bar.sqrt() * setosas + (1 - alpha_bar).sqrt() * noise
+    x_t = scheduler.scale_model_input(x, timesteps[0])
+    torch.testing.assert_close(x_t, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_rest_of_a_run_shrinks_to_nothing(backbone, setosas, name):
+    scheduler = make_scheduler(name, backbone.default_scheduler)
+    scheduler.set_timesteps(20)
+    lengths = [len(remaining_timesteps(scheduler, share)) for share in (0.2, 0.5, 0.9)]
+    assert lengths == sorted(set(lengths))
+    nothing = remaining_timesteps(scheduler, 0.0)
+    assert len(nothing) == 0
+    assert noised(setosas, None, scheduler, nothing) is setosas
+    assert torch.equal(run_from_the_middle(backbone, name, 0.0, setosas), setosas)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("share", [0.07, 0.29, 0.3, 0.57, 0.7])
+def test_runs_start_at_the_highest_level_that_the_share_allows(spacing, share):
+    scheduler = diffusers.DDIMScheduler(timestep_spacing=spacing)
+    scheduler.set_timesteps(100)
+    allowed = [int(t) for t in scheduler.timesteps if int(t) + 1 <= round(share * 1000)]
+    assert remaining_timesteps(scheduler, share).tolist() == allowed
 
 
 @settings(deadline=None, max_examples=50)
