@@ -37,6 +37,8 @@ from skdistill.generate import (
     draw_noise,
     invert,
     make_scheduler,
+    noised,
+    remaining_timesteps,
     sample_generator,
 )
 from skdistill.guidance import (
@@ -127,7 +129,15 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Number of guided steps after which the radius stays.
 
     num_inference_steps : int, default=50
-        Denoising steps.
+        Denoising steps of a whole run, from pure noise.
+
+    init_noise : float in [0, 1], default=1.0
+        How much of the noise schedule a sample starts from. 1 is pure noise. Less starts from the
+        sample's centroid c, noised to this fraction of the schedule,
+        :math:`x_t = \sqrt{\bar\alpha_t} c + \sqrt{1 - \bar\alpha_t} \epsilon`, and runs only
+        the steps that are left, as D4M [3]_ does with ``KMeans`` as the clusterer and
+        ``strength=0``. 0 denoises nothing: samples are the decoded centroids. `guidance_interval`
+        keeps its meaning, so with ``init_noise=0.7`` the first 0.3 of it have passed.
 
     scheduler : str or diffusers scheduler, default=None
         A class name of diffusers such as "DDIMScheduler", or a scheduler. None is the backbone's
@@ -223,6 +233,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
        Guidance for Diffusion-Based Dataset Distillation." CVPR 2026, arXiv:2602.23295.
     .. [2] Chan-Santiago et al. "MGD3: Mode-Guided Dataset Distillation using Diffusion Models."
        ICML 2025, arXiv:2505.18963.
+    .. [3] Su et al. "D^4M: Dataset Distillation via Disentangled Diffusion Model." CVPR 2024,
+       arXiv:2407.15138.
 
     Examples
     --------
@@ -254,6 +266,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "max_radius": [Interval(Real, 1, None, closed="left")],
         "warm_steps": [Interval(Integral, 1, None, closed="left")],
         "num_inference_steps": [Interval(Integral, 1, None, closed="left")],
+        "init_noise": [Interval(Real, 0, 1, closed="both")],
         "scheduler": [str, HasMethods(["set_timesteps", "step"]), None],
         "guidance_scale": [Interval(Real, 0, None, closed="left"), None],
         "class_map": [Mapping, None],
@@ -290,6 +303,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         max_radius=2.0,
         warm_steps=5,
         num_inference_steps=50,
+        init_noise=1.0,
         scheduler=None,
         guidance_scale=None,
         class_map=None,
@@ -322,6 +336,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.max_radius = max_radius
         self.warm_steps = warm_steps
         self.num_inference_steps = num_inference_steps
+        self.init_noise = init_noise
         self.scheduler = scheduler
         self.guidance_scale = guidance_scale
         self.class_map = class_map
@@ -421,7 +436,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         """
         check_is_fitted(self)
         plan = self._plan(self.ipc if ipc is None else ipc)
-        n_calls = len(self._scheduler().timesteps)
+        n_calls = len(self._timesteps(self._scheduler()))
         samples, run = {}, None
         if out_dir is not None:
             run = RunDirectory(out_dir, self._format, self.classes_, *self._describe(plan))
@@ -478,17 +493,14 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         plan = _Plan(self.cluster_centers_, self.centroid_classes_, nearest)
         scheduler = make_scheduler("DDIMScheduler", self.backbone_.default_scheduler)
         scheduler.set_timesteps(self.num_inference_steps)
-        share = 1.0 - (scheduler.timesteps + 1.0) / scheduler.config.num_train_timesteps
-        timesteps = scheduler.timesteps[share >= np.mean(self.guidance_interval)]
+        timesteps = remaining_timesteps(scheduler, 1.0 - np.mean(self.guidance_interval))
 
         X_guided = []
         with self._progress_bar(2 * len(timesteps) * math.ceil(len(rows) / self.batch_size)) as bar:
             for batch in gen_batches(len(rows), self.batch_size):
                 start = torch.from_numpy(latents[batch])
                 X_guided.append(
-                    self._denoise(
-                        plan, batch, scheduler, start, calls, bar.update, timesteps=timesteps
-                    )
+                    self._denoise(plan, batch, scheduler, timesteps, start, calls, bar.update)
                 )
         return np.concatenate(X_guided).reshape(-1, *row_shape)
 
@@ -707,20 +719,33 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         scheduler = self._scheduler()
         places = zip(plan.labels[batch], plan.indices[batch], strict=True)
         generators = [sample_generator(self.seed_, int(k), int(i)) for k, i in places]
-        like = torch.from_numpy(plan.centers[:0])
-        start = draw_noise(self.backbone_.latent_shape, generators, scheduler, like)
-        return self._denoise(plan, batch, scheduler, start, calls, progress, generators=generators)
+        timesteps, latent_shape = self._timesteps(scheduler), self.backbone_.latent_shape
+        centers = torch.from_numpy(plan.centers[plan.assigned[batch]])
+        if self.init_noise == 1.0:
+            start = draw_noise(latent_shape, generators, scheduler, centers)
+        else:
+            centers = centers.reshape(-1, *latent_shape)
+            start = noised(centers, generators, scheduler, timesteps)
+        return self._denoise(
+            plan, batch, scheduler, timesteps, start, calls, progress, generators=generators
+        )
+
+    def _timesteps(self, scheduler):
+        """Return the timesteps that samples go through."""
+        if self.init_noise == 1.0:
+            return scheduler.timesteps
+        return remaining_timesteps(scheduler, self.init_noise)
 
     def _denoise(
-        self, plan, batch, scheduler, start, calls, progress, *, timesteps=None, generators=None
+        self, plan, batch, scheduler, timesteps, start, calls, progress, *, generators=None
     ):
-        """Denoise one batch under guidance, from noise or, with `timesteps`, from latents."""
+        """Denoise one batch under guidance: `start`, or without generators its inversion."""
         device = self._device()
         self.backbone_.to(device)
         labels = torch.from_numpy(self._model_classes[plan.labels[batch]]).to(device)
         x = start.to(device)
         options = {"guidance_scale": self.guidance_scale, "progress": progress or (lambda: None)}
-        if timesteps is not None:
+        if generators is None:
             x = invert(self.backbone_, x, labels, scheduler, calls, timesteps=timesteps, **options)
         if self.strength > 0 or self.normal_strength > 0:
             options.update(self._guidance(plan, batch, device))
@@ -732,7 +757,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             calls,
             timesteps=timesteps,
             # Inversion and what follows it add no noise, so there is no sigma_t to scale with.
-            paper_form=self.guidance_form == "paper" and timesteps is None,
+            paper_form=self.guidance_form == "paper" and generators is not None,
             generators=generators,
             **options,
         )

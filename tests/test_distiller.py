@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector
 from skdistill.backbones import ClosedFormBackbone, DiTBackbone
 from skdistill.datasets import load_digits_split
+from skdistill.generate import BatchedCalls
 
 
 @parametrize_with_checks([ManifoldGDDistiller()])
@@ -152,12 +153,127 @@ class TestSample:
             {"projector": "passthrough"},
             {"clusterer": HierarchicalIPC(selection="leaves")},
             {"clusterer": BisectingKMeans()},
+            {"init_noise": 0.9},
             {"scheduler": "DDIMScheduler"},
             {"scheduler": diffusers.DDIMScheduler(num_train_timesteps=500)},
             {"guidance_scale": 2.0},
         ):
             other, _ = distil(*iris, **{"strength": 0.5, **settings}).sample()
             assert not np.allclose(plain, other), settings
+
+
+class TestInitNoise:
+    """Samples that start from their noised centroids."""
+
+    SCHEDULERS = (
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "EulerDiscreteScheduler",
+        "DPMSolverMultistepScheduler",
+        "HeunDiscreteScheduler",
+        "PNDMScheduler",
+        "UniPCMultistepScheduler",
+    )
+
+    @pytest.mark.parametrize("strength", [0.0, 0.5])
+    def test_without_noise_the_one_centroid_of_a_class_is_its_mean(self, iris, strength):
+        X, y = iris
+        options = {"ipc": 1, "init_noise": 0.0, "strength": strength}
+        X_syn, _ = distil(X, y, clusterer=KMeans(), **options).sample()
+        np.testing.assert_allclose(X_syn, [X[y == k].mean(axis=0) for k in range(3)], rtol=1e-6)
+
+    @pytest.mark.parametrize("scheduler", [None, *SCHEDULERS])
+    def test_without_noise_samples_are_the_decoded_centroids(
+        self, dit_folder, small_images, scheduler
+    ):
+        X, y = small_images[0] / 255.0, small_images[1]
+        distiller = distil(X, y, backbone=dit_folder, init_noise=0.0, scheduler=scheduler)
+        latents = torch.from_numpy(distiller.cluster_centers_).reshape(9, 4, 4, 4)
+        decoded = distiller.backbone_.decode(latents, BatchedCalls(9))
+        expected = np.clip((decoded[:, 0] + 1) / 2, 0, 1)
+        np.testing.assert_allclose(distiller.sample()[0], expected, atol=1e-6)
+
+    @pytest.mark.parametrize("scheduler", SCHEDULERS)
+    def test_samples_leave_their_centroids_the_more_noise_they_get(self, iris, scheduler):
+        distiller = distil(
+            *iris, ipc=15, clusterer=KMeans(), strength=0.0, scheduler=scheduler
+        ).set_params(num_inference_steps=50)
+        distances = []
+        for init_noise in (0.02, 0.2, 0.5, 0.9):
+            z = distiller.backbone_.encode(distiller.set_params(init_noise=init_noise).sample()[0])
+            distances.append(np.linalg.norm(z - distiller.cluster_centers_, axis=1).mean())
+        assert distances == sorted(distances)
+        assert 0 < distances[0] < 0.3 * distances[-1]
+
+    @pytest.mark.parametrize(
+        "scheduler", ["DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler"]
+    )
+    @pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 4, "n_jobs": 2}])
+    def test_the_set_depends_on_neither_batches_nor_jobs(
+        self, dit_folder, small_images, scheduler, settings
+    ):
+        X, y = small_images[0].astype(np.float32), small_images[1]
+        options = {"backbone": dit_folder, "init_noise": 0.6, "scheduler": scheduler}
+        expected, _ = distil(X, y, **options).sample()
+        actual, _ = distil(X, y, **options, **settings).sample()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * 255)
+
+    def test_the_guided_interval_is_that_of_the_whole_run(self, iris):
+        def sample(init_noise, **settings):
+            options = {"num_inference_steps": 20, "init_noise": init_noise, **settings}
+            return distil(*iris, **options).sample()[0]
+
+        late, early = {"strength": 1.0, "guidance_interval": (0.0, 0.5)}, {"strength": 0.0}
+        np.testing.assert_array_equal(sample(0.45, **late), sample(0.45, **early))
+        assert not np.allclose(sample(0.7, **late), sample(0.7, **early))
+
+    def test_the_papers_form_pulls_what_starts_in_the_middle(self, iris):
+        def distance(strength):
+            distiller = distil(
+                *iris,
+                ipc=10,
+                strength=strength,
+                guidance_form="paper",
+                guidance_interval=(0.0, 0.9),
+                projector="passthrough",
+                init_noise=0.8,
+            )
+            z = distiller.backbone_.encode(distiller.sample()[0])
+            return np.linalg.norm(z - distiller.cluster_centers_, axis=1).mean()
+
+        assert distance(0.5) < 0.8 * distance(0.0)
+
+    @pytest.mark.parametrize("init_noise", [0.0, 0.35, 1.0])
+    @pytest.mark.parametrize("scheduler", SCHEDULERS)
+    def test_the_progress_bar_ends_at_its_total(self, iris, monkeypatch, scheduler, init_noise):
+        bars = []
+
+        class Bar:
+            def __init__(self, total, **options):
+                self.total, self.n = total, 0
+                bars.append(self)
+
+            def update(self, n=1):
+                self.n += n
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                pass
+
+        distiller = distil(*iris, scheduler=scheduler, init_noise=init_noise, batch_size=4)
+        monkeypatch.setattr("skdistill.distiller.tqdm", Bar)
+        distiller.sample()
+        assert bars[0].n == bars[0].total
+        assert (bars[0].total == 0) == (init_noise == 0.0)
+
+    @pytest.mark.parametrize("init_noise", [-0.1, 1.5, np.nan, "all", None])
+    def test_what_is_no_share_is_refused(self, iris, init_noise):
+        with pytest.raises(
+            ValueError, match=r"'init_noise' parameter .* in the range \[0.0, 1.0\]"
+        ):
+            distil(*iris, init_noise=init_noise)
 
 
 class TestKnownAnswer:

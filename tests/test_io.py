@@ -70,12 +70,16 @@ def test_the_manifest_names_settings_and_versions(distiller, small_images, tmp_p
     assert manifest["settings"]["seed"] == distiller.seed_
     assert manifest["settings"]["ipc"] == {"one": 3, "t/wo": 3, "zero": 3}
     assert manifest["settings"]["strength"] == distiller.strength
+    assert manifest["settings"]["init_noise"] == 1.0
     assert manifest["real_rows"] == np.bincount(small_images[1]).tolist()
     assert set(manifest["versions"]) == {"skdistill", "sklearn", "torch", "diffusers"}
 
 
-@pytest.mark.parametrize("batch_size", [2, 5])
-def test_an_interrupted_run_goes_on_where_it_was(distiller, tmp_path, monkeypatch, batch_size):
+@pytest.mark.parametrize(("batch_size", "init_noise"), [(2, 1.0), (5, 1.0), (5, 0.6)])
+def test_an_interrupted_run_goes_on_where_it_was(
+    distiller, tmp_path, monkeypatch, batch_size, init_noise
+):
+    distiller.set_params(init_noise=init_noise)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected, _ = distiller.sample(out_dir=whole)
     write, written = RunDirectory.write, []
@@ -161,6 +165,9 @@ def test_a_run_with_other_settings_is_refused(distiller, tmp_path):
     distiller.sample(out_dir=tmp_path / "run")
     distiller.strength = 0.7
     with pytest.raises(ValueError, match=r"run with strength=0\.\d+, this one has strength=0\.7"):
+        distiller.sample(out_dir=tmp_path / "run")
+    distiller.set_params(strength=0.5, init_noise=0.7)
+    with pytest.raises(ValueError, match=r"run with init_noise=1\.0, this one has init_noise=0\.7"):
         distiller.sample(out_dir=tmp_path / "run")
 
 
