@@ -1,4 +1,8 @@
-"""Simple rivals of the distiller, with its fit and sample: what it has to beat."""
+"""Rivals of the distiller, with its fit and sample: what it has to beat.
+
+Real subsets, which pick rows of the data; cluster means, which average them; and settings of the
+distiller itself, from decoded centroids to mode guidance. :func:`rivals` makes them all.
+"""
 
 import warnings
 from numbers import Integral
@@ -7,18 +11,30 @@ from typing import ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.cluster import KMeans
-from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from skdistill.distiller import ManifoldGDDistiller
+from skdistill.hierarchy import HierarchicalIPC
 from skdistill.validation import IPC_CONSTRAINT, check_ipc
 
-__all__ = ["ClusterMeans", "HerdingSubset", "RandomSubset"]
+__all__ = [
+    "ClusterMeans",
+    "HerdingSubset",
+    "HierarchySubset",
+    "KCenterSubset",
+    "MedoidSubset",
+    "RandomSubset",
+    "rivals",
+]
+
+VALUES_AT_ONCE = 2**24
 
 
 class _ClasswiseBaseline(BaseEstimator):
-    """Keep the data in `fit`; ask `_choose` for the samples of one class after the other."""
+    """Keep the data in `fit`; ask `_make` for the samples of one class after the other."""
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
@@ -66,29 +82,107 @@ class _ClasswiseBaseline(BaseEstimator):
         y_syn : ndarray of shape (n_samples,)
             Labels.
         """
+        made = [self._make(rows, n, seed) for _, rows, n, seed in self._by_class(ipc)]
+        X_syn = np.concatenate(made).reshape(-1, *self._X.shape[1:])
+        return X_syn, np.repeat(self.classes_, [len(samples) for samples in made])
+
+    def _by_class(self, ipc):
+        """Yield the places of each class in the data, its rows, its budget and its seed."""
         check_is_fitted(self)
-        samples, counts = [], []
         budgets = check_ipc(self.ipc if ipc is None else ipc, self.classes_)
         for code, (label, budget) in enumerate(zip(self.classes_.tolist(), budgets, strict=True)):
-            X_class = self._X[self._y == label]
-            rows = X_class.reshape(len(X_class), -1)
+            places = np.flatnonzero(self._y == label)
+            rows = self._X[places].reshape(len(places), -1)
             n_available = self._n_available(rows)
             if n_available < budget:
                 warnings.warn(
                     f"Class {label!r} has rows for {n_available} samples, fewer than "
                     f"ipc={budget}: it gets {n_available}.",
-                    stacklevel=2,
+                    stacklevel=4,
                 )
-            chosen = self._choose(rows, min(budget, n_available), (self._root_seed, code))
-            samples.append(chosen.reshape(-1, *self._X.shape[1:]))
-            counts.append(len(chosen))
-        return np.concatenate(samples), np.repeat(self.classes_, counts)
+            yield places, rows, min(budget, n_available), (self._root_seed, code)
 
     def _n_available(self, rows):
-        return len(rows)
+        return len(np.unique(rows, axis=0))
 
 
-class RandomSubset(_ClasswiseBaseline):
+class _RealSubset(_ClasswiseBaseline):
+    """Ask `_choose` for the places of some rows in a class."""
+
+    def select(self, ipc=None):
+        """Return which rows `sample` takes.
+
+        Fitted to latents or features, this picks images by them:
+        ``images[subset.fit(latents, y).select()]``.
+
+        Parameters
+        ----------
+        ipc : int or mapping of class to int, default=None
+            Rows a class. None takes the `ipc` of the constructor.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_samples,)
+            Rows of the `X` of `fit`, each at most once, class by class in the order of `classes_`.
+        """
+        return np.concatenate(
+            [places[self._choose(rows, n, seed)] for places, rows, n, seed in self._by_class(ipc)]
+        )
+
+    def _make(self, rows, n, seed):
+        return rows[self._choose(rows, n, seed)]
+
+
+def _squared_distances(rows, point):
+    """Return the squared distance of each row to a point.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+        Of any dtype. Some are made floats at a time, so that images may stay bytes.
+
+    point : ndarray of shape (n_features,)
+
+    Returns
+    -------
+    distances : ndarray of shape (n_rows,), dtype float64
+    """
+    point = point.astype(np.float64)
+    distances = np.empty(len(rows))
+    for batch in gen_batches(len(rows), max(1, VALUES_AT_ONCE // rows.shape[1])):
+        deviations = rows[batch] - point
+        distances[batch] = np.einsum("ij,ij->i", deviations, deviations)
+    return distances
+
+
+def _farthest_first(rows, chosen, n):
+    """Add to chosen rows, one by one, the row that is farthest from them.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+    chosen : list of int
+        Distinct rows to start with, at least one.
+
+    n : int
+        How many to choose in all, no more than there are distinct rows.
+
+    Returns
+    -------
+    chosen : list of n int
+        Distinct rows.
+    """
+    to_nearest = np.full(len(rows), np.inf)
+    for i in chosen:
+        to_nearest = np.minimum(to_nearest, _squared_distances(rows, rows[i]))
+    while len(chosen) < n:
+        i = int(np.argmax(to_nearest))
+        to_nearest = np.minimum(to_nearest, _squared_distances(rows, rows[i]))
+        chosen = [*chosen, i]
+    return chosen
+
+
+class RandomSubset(_RealSubset):
     """Real rows drawn at random without replacement, the same number from each class.
 
     Parameters
@@ -129,11 +223,14 @@ class RandomSubset(_ClasswiseBaseline):
         self.ipc = ipc
         self.random_state = random_state
 
+    def _n_available(self, rows):
+        return len(rows)
+
     def _choose(self, rows, n, seed):
-        return rows[np.random.default_rng(seed).permutation(len(rows))[:n]]
+        return np.random.default_rng(seed).permutation(len(rows))[:n]
 
 
-class HerdingSubset(_ClasswiseBaseline):
+class HerdingSubset(_RealSubset):
     r"""Real rows picked one by one so that their mean stays near the mean of the class.
 
     Pick number t is the row not yet taken that brings the mean of the t rows nearest to the mean of
@@ -152,6 +249,7 @@ class HerdingSubset(_ClasswiseBaseline):
     See Also
     --------
     RandomSubset : Real rows drawn at random.
+    KCenterSubset : Real rows that leave no row of the class far from them.
 
     Notes
     -----
@@ -176,18 +274,196 @@ class HerdingSubset(_ClasswiseBaseline):
     def __init__(self, ipc=10):
         self.ipc = ipc
 
+    def _n_available(self, rows):
+        return len(rows)
+
     def _choose(self, rows, n, seed):
-        deviations = rows - rows.mean(axis=0, dtype=np.float64)
-        squared_norms = np.sum(deviations**2, axis=1)
-        total = np.zeros(deviations.shape[1])
+        mean = rows.mean(axis=0, dtype=np.float64)
+        total = np.zeros_like(mean)
         picked = []
         for _ in range(n):
-            # |total + deviation|^2 less |total|^2, which all candidates share.
-            costs = 2.0 * (deviations @ total) + squared_norms
-            costs[picked] = np.inf
-            picked.append(np.argmin(costs))
-            total += deviations[picked[-1]]
-        return rows[picked]
+            # The mean of t rows is the class's if the t-th undoes the deviation of those before.
+            distances = _squared_distances(rows, mean - total)
+            distances[picked] = np.inf
+            picked.append(int(np.argmin(distances)))
+            total += rows[picked[-1]] - mean
+        return picked
+
+
+class KCenterSubset(_RealSubset):
+    r"""Real rows that leave no row of the class far from the nearest of them.
+
+    Greedy farthest-first traversal: the first pick is the row nearest to the mean of the class, and
+    each further one the row that is farthest from those picked.
+
+    Parameters
+    ----------
+    ipc : int or mapping of class to int, default=10
+        Samples a class. A larger number adds to the rows that a smaller one picks.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    See Also
+    --------
+    MedoidSubset : Real rows in the middle of clusters, which outliers attract less.
+
+    Notes
+    -----
+    The covering radius, :math:`\max_{x} \min_{s \in S} |x - s|` over the rows x of the class and
+    the picks S, is at most twice the smallest that as many rows can have, wherever the traversal
+    starts [1]_. Distances are Euclidean, of the values as they are; [2]_ takes those of features,
+    which :meth:`select` makes possible. Picks of t rows from n of D values take :math:`O(t n D)`
+    time.
+
+    References
+    ----------
+    .. [1] T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical
+       Computer Science 38, 1985.
+    .. [2] O. Sener and S. Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
+       Approach", ICLR 2018, arXiv:1708.00489.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.baselines import KCenterSubset
+    >>> X, y = np.array([[0], [1], [4], [7], [3]]), np.zeros(5)
+    >>> KCenterSubset(ipc=2).fit(X, y).sample()[0]
+    array([[3],
+           [7]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {"ipc": IPC_CONSTRAINT}
+
+    def __init__(self, ipc=10):
+        self.ipc = ipc
+
+    def _choose(self, rows, n, seed):
+        from_mean = _squared_distances(rows, rows.mean(axis=0, dtype=np.float64))
+        return _farthest_first(rows, [int(np.argmin(from_mean))], n)
+
+
+class MedoidSubset(_RealSubset):
+    """The real row nearest to each k-means centre of each class.
+
+    Parameters
+    ----------
+    ipc : int or mapping of class to int, default=10
+        Samples a class: the number of clusters.
+
+    n_init : int, default=10
+        Number of k-means runs, of which the best is taken.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds k-means.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    See Also
+    --------
+    ClusterMeans : The centres themselves.
+    HierarchySubset : The same for the nodes of a hierarchy.
+
+    Notes
+    -----
+    Rows are distinct: where a row is nearest to two centres, the second one takes the nearest row
+    that is left. Distances are Euclidean, of the values as they are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.baselines import MedoidSubset
+    >>> X, y = np.array([[0], [2], [3], [17], [18], [20]]), np.zeros(6)
+    >>> np.sort(MedoidSubset(ipc=2, random_state=0).fit(X, y).select())
+    array([1, 4])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "ipc": IPC_CONSTRAINT,
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, ipc=10, *, n_init=10, random_state=None):
+        self.ipc = ipc
+        self.n_init = n_init
+        self.random_state = random_state
+
+    def _choose(self, rows, n, seed):
+        taken = np.zeros(len(rows), dtype=bool)
+        picked = []
+        for center in _kmeans_centers(rows, n, self.n_init, seed):
+            distances = _squared_distances(rows, center)
+            distances[taken] = np.inf
+            picked.append(int(np.argmin(distances)))
+            taken |= (rows == rows[picked[-1]]).all(axis=1)
+        return picked
+
+
+class HierarchySubset(_RealSubset):
+    """The medoids of the hierarchical coreset of each class, coarse to fine.
+
+    The nodes are those whose centroids the distiller guides to by default: fitted to its latents,
+    with its seed, this picks a real row for each of them.
+
+    Parameters
+    ----------
+    ipc : int or mapping of class to int, default=10
+        Samples a class: the number of leaves of its tree, and of the nodes chosen from it.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the trees.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    See Also
+    --------
+    skdistill.HierarchicalIPC : The hierarchy, and how nodes are chosen.
+    MedoidSubset : The same for a flat clustering.
+
+    Notes
+    -----
+    Rows are distinct. In a class so small that nodes would have to share theirs, the rows farthest
+    from those that are taken complete it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.baselines import HierarchySubset
+    >>> X, y = np.array([[0], [2], [9], [17], [18], [20]]), np.zeros(6)
+    >>> HierarchySubset(ipc=2, random_state=0).fit(X, y).sample()[0]
+    array([[9],
+           [2]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "ipc": IPC_CONSTRAINT,
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, ipc=10, *, random_state=None):
+        self.ipc = ipc
+        self.random_state = random_state
+
+    def _choose(self, rows, n, seed):
+        # The same seed for each class, and not that of the class, is what the distiller has.
+        root_seed, _ = seed
+        hierarchy = HierarchicalIPC(n, prototype="medoid", random_state=root_seed).fit(rows)
+        return _farthest_first(rows, list(dict.fromkeys(hierarchy.prototype_indices_.tolist())), n)
+
+
+def _kmeans_centers(rows, n, n_init, seed):
+    """Return n centres of k-means, shape (n, n_features)."""
+    seed = np.random.RandomState(seed)
+    return KMeans(n, n_init=n_init, random_state=seed).fit(rows).cluster_centers_
 
 
 class ClusterMeans(_ClasswiseBaseline):
@@ -212,6 +488,7 @@ class ClusterMeans(_ClasswiseBaseline):
     See Also
     --------
     sklearn.cluster.KMeans : What finds the centres.
+    MedoidSubset : The real rows nearest to them.
 
     Notes
     -----
@@ -239,15 +516,114 @@ class ClusterMeans(_ClasswiseBaseline):
         self.n_init = n_init
         self.random_state = random_state
 
-    def _n_available(self, rows):
-        return len(np.unique(rows, axis=0))
-
-    def _choose(self, rows, n, seed):
-        seed = np.random.RandomState(seed)
-        centers = KMeans(n, n_init=self.n_init, random_state=seed).fit(rows).cluster_centers_
+    def _make(self, rows, n, seed):
+        centers = _kmeans_centers(rows, n, self.n_init, seed)
         # A mean is within the range of its rows but for rounding, and the range carries meaning.
         centers = np.clip(centers, rows.min(axis=0), rows.max(axis=0))
         # A cast would truncate integers, and make True of all that is not zero.
         if rows.dtype.kind in "iub":
             centers = np.rint(centers)
         return centers.astype(rows.dtype)
+
+
+def rivals(ipc=10, backbone="closed-form", *, random_state=None, **distiller_params):
+    """Make one of each rival, and the distiller, for a table that compares them.
+
+    - "random real", "herding", "k-center", "k-means medoids", "hierarchy medoids": real rows,
+      picked by the values as they are.
+    - "cluster means": k-means centres of the values as they are.
+    - "decoded centroids": k-means centres of the latents, decoded.
+    - "D4M": k-means centres of the latents, noised and denoised [1]_. Its ``init_noise=0.7`` is
+      the strength that the authors' published script for ImageNet sets.
+    - "unguided": the diffusion model alone.
+    - "MGD": mode guidance [2]_ as published: k-means, no projection, DDPM, the pull scaled by
+      0.1 sigma_t, not clipped, over the first half of the run.
+    - "ManifoldGD": the distiller with its defaults [3]_.
+
+    Parameters
+    ----------
+    ipc : int or mapping of class to int, default=10
+        Samples a class.
+
+    backbone : str, path-like or backbone, default="closed-form"
+        Of all that need one, see :class:`~skdistill.ManifoldGDDistiller`.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds each of them.
+
+    **distiller_params
+        Further parameters of all distillers, such as `value_range`, `resize` or `device`. Those
+        that make a rival what it is stay as above: a `strength` reaches "ManifoldGD" only.
+
+    Returns
+    -------
+    estimators : dict of str to estimator
+        Unfitted, each with ``fit(X, y)`` and ``sample(ipc=None)``, in the order above.
+
+    Raises
+    ------
+    TypeError
+        If the distiller has no parameter of such a name.
+
+    References
+    ----------
+    .. [1] Su et al. "D^4M: Dataset Distillation via Disentangled Diffusion Model." CVPR 2024,
+       arXiv:2407.15138.
+    .. [2] Chan-Santiago et al. "MGD3: Mode-Guided Dataset Distillation using Diffusion Models."
+       ICML 2025, arXiv:2505.18963.
+    .. [3] Roy, Lee, Chakraborty, Lokhande. "ManifoldGD: Training-Free Hierarchical Manifold
+       Guidance for Diffusion-Based Dataset Distillation." CVPR 2026, arXiv:2602.23295.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skdistill.baselines import rivals
+    >>> X, y = load_iris(return_X_y=True)
+    >>> for name, rival in rivals(ipc=2, random_state=0, num_inference_steps=10).items():
+    ...     X_syn, y_syn = rival.fit(X, y).sample()
+    ...     print(f"{name}: {len(X_syn)}")
+    random real: 6
+    herding: 6
+    k-center: 6
+    k-means medoids: 6
+    hierarchy medoids: 6
+    cluster means: 6
+    decoded centroids: 6
+    D4M: 6
+    unguided: 6
+    MGD: 6
+    ManifoldGD: 6
+    """
+
+    def distiller(**settings):
+        return ManifoldGDDistiller(
+            ipc, backbone, random_state=random_state, **{**distiller_params, **settings}
+        )
+
+    unguided = {"strength": 0.0, "normal_strength": 0.0}
+    published_mgd = {
+        "clusterer": KMeans(),
+        "projector": "passthrough",
+        "strength": 0.1,
+        "kernel": "rbf",
+        "bandwidth": 1.0,
+        "normal_strength": 0.0,
+        "guidance_interval": (0.0, 0.5),
+        "guidance_form": "paper",
+        "clip_guidance": False,
+        "scheduler": "DDPMScheduler",
+        "init_noise": 1.0,
+    }
+    return {
+        "random real": RandomSubset(ipc, random_state=random_state),
+        "herding": HerdingSubset(ipc),
+        "k-center": KCenterSubset(ipc),
+        "k-means medoids": MedoidSubset(ipc, random_state=random_state),
+        "hierarchy medoids": HierarchySubset(ipc, random_state=random_state),
+        "cluster means": ClusterMeans(ipc, random_state=random_state),
+        "decoded centroids": distiller(clusterer=KMeans(), init_noise=0.0, **unguided),
+        "D4M": distiller(clusterer=KMeans(), init_noise=0.7, **unguided),
+        "unguided": distiller(init_noise=1.0, **unguided),
+        "MGD": distiller(**published_mgd),
+        "ManifoldGD": distiller(),
+    }
