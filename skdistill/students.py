@@ -27,6 +27,8 @@ __all__ = ["PROTOCOLS", "ConvNetClassifier", "ResNetClassifier", "judges", "line
 
 # Pixels a side of images that are trained on by one thread.
 SMALL = 16
+# Share of the updates over which the step size rises.
+WARM = 0.2
 
 # How the students of each data set are trained, on whatever set: fixed before any method was tuned,
 # on a split of the training data.
@@ -34,7 +36,7 @@ PROTOCOLS = {
     "digits": {"steps": 500, "epochs": 10, "batch_size": 64, "value_range": (0, 16)},
     "fashion-mnist": {
         "steps": 500,
-        "epochs": 10,
+        "epochs": 8,
         "batch_size": 64,
         "learning_rate": 3e-3,
         "augmentation": ("flip", "crop"),
@@ -43,7 +45,7 @@ PROTOCOLS = {
     },
     "cifar10": {
         "steps": 500,
-        "epochs": 15,
+        "epochs": 12,
         "batch_size": 64,
         "learning_rate": 3e-3,
         "augmentation": ("flip", "crop"),
@@ -61,6 +63,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         "epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
         "augmentation": ["array-like"],
         "image_shape": [None, "array-like"],
         "value_range": [None, "array-like"],
@@ -199,8 +202,12 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
 
         # Only the training step is compiled: the network stays a plain one, which pickles.
         compiled_loss = torch.compile(loss_of) if self.compile else loss_of
-        optimizer = torch.optim.AdamW(self.network_.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+        optimizer = torch.optim.AdamW(
+            self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: _warm_then_cosine(step / n_steps)
+        )
         self.network_.train()
         disable = None if self.verbose else True
         bar = tqdm(batches, desc=type(self).__name__, unit="step", disable=disable)
@@ -286,8 +293,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
 class ConvNetClassifier(_NetworkClassifier):
     """The convolutional network by which dataset distillation is judged.
 
-    ConvNet-d, :func:`skdistill.networks.conv_net`, trained from scratch with AdamW under a cosine
-    schedule.
+    ConvNet-d, :func:`skdistill.networks.conv_net`, trained from scratch with AdamW.
 
     Parameters
     ----------
@@ -309,7 +315,11 @@ class ConvNetClassifier(_NetworkClassifier):
         Number of images an update, and at once in prediction.
 
     learning_rate : float, default=0.001
-        Step size of AdamW at the start; it falls to zero along half a cosine.
+        Largest step size of AdamW: it rises to it over the first fifth of the updates and falls to
+        zero along half a cosine.
+
+    weight_decay : float, default=0.05
+        Of AdamW.
 
     augmentation : sequence of str, default=()
         Random changes to each training image, of :func:`skdistill.augmentation.augment`, such as
@@ -396,6 +406,7 @@ class ConvNetClassifier(_NetworkClassifier):
         epochs=10,
         batch_size=64,
         learning_rate=1e-3,
+        weight_decay=0.05,
         augmentation=(),
         image_shape=None,
         value_range=None,
@@ -412,6 +423,7 @@ class ConvNetClassifier(_NetworkClassifier):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.augmentation = augmentation
         self.image_shape = image_shape
         self.value_range = value_range
@@ -429,7 +441,7 @@ class ConvNetClassifier(_NetworkClassifier):
 class ResNetClassifier(_NetworkClassifier):
     """ResNet-18 or ResNetAP-10 with instance normalisation, deeper judges than the ConvNet.
 
-    :func:`skdistill.networks.resnet`, trained from scratch with AdamW under a cosine schedule.
+    :func:`skdistill.networks.resnet`, trained from scratch with AdamW.
 
     Parameters
     ----------
@@ -454,7 +466,11 @@ class ResNetClassifier(_NetworkClassifier):
         Number of images an update, and at once in prediction.
 
     learning_rate : float, default=0.001
-        Step size of AdamW at the start; it falls to zero along half a cosine.
+        Largest step size of AdamW: it rises to it over the first fifth of the updates and falls to
+        zero along half a cosine.
+
+    weight_decay : float, default=0.05
+        Of AdamW.
 
     augmentation : sequence of str, default=()
         Random changes to each training image, of :func:`skdistill.augmentation.augment`, such as
@@ -546,6 +562,7 @@ class ResNetClassifier(_NetworkClassifier):
         epochs=10,
         batch_size=64,
         learning_rate=1e-3,
+        weight_decay=0.05,
         augmentation=(),
         image_shape=None,
         value_range=None,
@@ -563,6 +580,7 @@ class ResNetClassifier(_NetworkClassifier):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.augmentation = augmentation
         self.image_shape = image_shape
         self.value_range = value_range
@@ -644,6 +662,13 @@ def judges(protocol, **params):
         "ResNetAP-10": ResNetClassifier(10, pooling=True, **settings),
         "linear": linear_student(),
     }
+
+
+def _warm_then_cosine(progress):
+    """Return the share of the largest step size after a share of the updates."""
+    if progress < WARM:
+        return (progress + 1e-3) / WARM
+    return 0.5 * (1.0 + math.cos(math.pi * (progress - WARM) / (1.0 - WARM)))
 
 
 def _to_rows(X):

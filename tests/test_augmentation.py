@@ -60,16 +60,14 @@ def test_flips_are_as_often_as_not():
 
 
 @given(seed=st.integers(0, 2**31 - 1))
-def test_crops_move_by_an_eighth_at_most(seed):
+def test_crops_move_by_a_sixteenth_at_most(seed):
     # A single white pixel tells where the image went.
-    x = torch.full((30, 1, 16, 24), -1.0)
-    x[:, :, 8, 10] = 1.0
-    places = augment(x, ["crop"], seeded(seed)).nonzero()
+    x = torch.full((30, 1, 32, 48), -1.0)
+    x[:, :, 16, 20] = 1.0
     white = (augment(x, ["crop"], seeded(seed)) == 1.0).nonzero()
     assert len(white) == 30
-    assert (white[:, 2] - 8).abs().max() <= 2
-    assert (white[:, 3] - 10).abs().max() <= 3
-    assert len(places) == x.numel()
+    assert (white[:, 2] - 16).abs().max() <= 2
+    assert (white[:, 3] - 20).abs().max() <= 3
 
 
 def test_crops_reach_every_place():
