@@ -82,9 +82,11 @@ class _ClasswiseBaseline(BaseEstimator):
         y_syn : ndarray of shape (n_samples,)
             Labels.
         """
-        made = [self._make(rows, n, seed) for _, rows, n, seed in self._by_class(ipc)]
-        X_syn = np.concatenate(made).reshape(-1, *self._X.shape[1:])
-        return X_syn, np.repeat(self.classes_, [len(samples) for samples in made])
+        samples, counts = [], []
+        for _, rows, n, seed in self._by_class(ipc):
+            samples.append(self._make(rows, n, seed).reshape(-1, *self._X.shape[1:]))
+            counts.append(n)
+        return np.concatenate(samples), np.repeat(self.classes_, counts)
 
     def _by_class(self, ipc):
         """Yield the places of each class in the data, its rows, its budget and its seed."""
@@ -98,7 +100,7 @@ class _ClasswiseBaseline(BaseEstimator):
                 warnings.warn(
                     f"Class {label!r} has rows for {n_available} samples, fewer than "
                     f"ipc={budget}: it gets {n_available}.",
-                    stacklevel=4,
+                    stacklevel=3,
                 )
             yield places, rows, min(budget, n_available), (self._root_seed, code)
 
@@ -125,9 +127,11 @@ class _RealSubset(_ClasswiseBaseline):
         indices : ndarray of shape (n_samples,)
             Rows of the `X` of `fit`, each at most once, class by class in the order of `classes_`.
         """
-        return np.concatenate(
-            [places[self._choose(rows, n, seed)] for places, rows, n, seed in self._by_class(ipc)]
-        )
+        indices = []
+        for places, rows, n, seed in self._by_class(ipc):
+            chosen = self._choose(rows, n, seed)
+            indices.append(places[chosen])
+        return np.concatenate(indices)
 
     def _make(self, rows, n, seed):
         return rows[self._choose(rows, n, seed)]
@@ -173,12 +177,10 @@ def _farthest_first(rows, chosen, n):
         Distinct rows.
     """
     to_nearest = np.full(len(rows), np.inf)
-    for i in chosen:
-        to_nearest = np.minimum(to_nearest, _squared_distances(rows, rows[i]))
-    while len(chosen) < n:
-        i = int(np.argmax(to_nearest))
-        to_nearest = np.minimum(to_nearest, _squared_distances(rows, rows[i]))
-        chosen = [*chosen, i]
+    for t in range(n):
+        if t == len(chosen):
+            chosen = [*chosen, int(np.argmax(to_nearest))]
+        to_nearest = np.minimum(to_nearest, _squared_distances(rows, rows[chosen[t]]))
     return chosen
 
 
@@ -534,7 +536,8 @@ def rivals(ipc=10, backbone="closed-form", *, random_state=None, **distiller_par
     - "cluster means": k-means centres of the values as they are.
     - "decoded centroids": k-means centres of the latents, decoded.
     - "D4M": k-means centres of the latents, noised and denoised [1]_. Its ``init_noise=0.7`` is
-      the strength that the authors' published script for ImageNet sets.
+      the strength that the authors' published script for ImageNet sets; they condition on class
+      names, where this conditions on what the backbone takes, and learn from soft labels.
     - "unguided": the diffusion model alone.
     - "MGD": mode guidance [2]_ as published: k-means, no projection, DDPM, the pull scaled by
       0.1 sigma_t, not clipped, over the first half of the run.

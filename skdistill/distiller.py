@@ -136,8 +136,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         sample's centroid c, noised to this fraction of the schedule,
         :math:`x_t = \sqrt{\bar\alpha_t} c + \sqrt{1 - \bar\alpha_t} \epsilon`, and runs only
         the steps that are left, as D4M [3]_ does with ``KMeans`` as the clusterer and
-        ``strength=0``. 0 denoises nothing: samples are the decoded centroids. `guidance_interval`
-        keeps its meaning, so with ``init_noise=0.7`` the first 0.3 of it have passed.
+        ``strength=0``. 0 denoises nothing: samples are the decoded centroids, and where there are
+        more samples than centroids they repeat. `guidance_interval` still counts from pure noise:
+        with ``init_noise=0.7``, 0.3 of the run are over at the start.
 
     scheduler : str or diffusers scheduler, default=None
         A class name of diffusers such as "DDIMScheduler", or a scheduler. None is the backbone's

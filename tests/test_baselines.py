@@ -147,8 +147,9 @@ def test_labels_keep_their_dtype(baseline):
 def test_small_class_gives_all_its_rows_with_a_warning(baseline):
     keep = np.r_[np.flatnonzero(Y == 0)[:4], np.flatnonzero(Y == 1)]
     fitted = clone(baseline).fit(X[keep], Y[keep])
-    with pytest.warns(UserWarning, match="Class 0 has rows for 4 samples, fewer than ipc=10"):
+    with pytest.warns(UserWarning, match="Class 0 has rows for 4 samples, fewer than ipc=10") as w:
         X_syn, y_syn = fitted.sample()
+    assert w[0].filename == __file__
     assert_array_equal(y_syn, [0] * 4 + [1] * 10)
     assert_allclose(
         np.sort(X_syn[:4].reshape(4, -1), axis=0), np.sort(X[keep][:4].reshape(4, -1), axis=0)
