@@ -435,6 +435,13 @@ def test_exact_copies_are_found_among_duplicates():
     assert math.isnan(check.ratio)
 
 
+def test_rows_are_told_from_their_near_duplicates_by_their_index():
+    rows = np.random.default_rng(0).normal(size=(50, 20))
+    # So near that rounding decides which of the two seems the nearer.
+    check = metrics.copying(np.concatenate([rows, rows + 1e-10]), rows)
+    assert_allclose(check.real_distances, 1e-10 * np.sqrt(20), rtol=1e-4)
+
+
 # Size.
 
 
