@@ -456,6 +456,10 @@ def mmd(real, synthetic, *, bandwidth=None, max_samples=1000, random_state=None)
     term, so that what is common to both cancels. Takes :math:`O(n_r (b + n_s) D + n_s^2 D)` time
     for blocks of b rows of D values.
 
+    Copies of real rows are no independent draws: their pairs with their originals are in the last
+    term, so that a random subset of the real rows is at :math:`-2 (1 - \bar k) / n_r` on average,
+    with the mean :math:`\bar k` of the kernel over pairs of real rows.
+
     References
     ----------
     A. Gretton et al., "A Kernel Two-Sample Test", JMLR 2012.
