@@ -1,6 +1,7 @@
-"""The command line: ``skdistill distill`` and ``skdistill pretrain``."""
+"""The command line: ``skdistill distill``, ``pretrain`` and ``evaluate``."""
 
 import argparse
+import functools
 import json
 import math
 import shlex
@@ -9,28 +10,64 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from tqdm.auto import tqdm
 
-from skdistill import ManifoldGDDistiller, __version__
-from skdistill.backbones import shipped_backbones
-from skdistill.baselines import ClusterMeans, HerdingSubset, RandomSubset
-from skdistill.datasets import load_digits_split, load_image_folder, load_npz
-from skdistill.io import write_atomically
-from skdistill.students import ConvNetClassifier, linear_student
+from skdistill import ManifoldGDDistiller, __version__, load_distilled
+from skdistill.augmentation import AUGMENTATIONS
+from skdistill.backbones import DiTBackbone, find_backbone, shipped_backbones
+from skdistill.baselines import DistributionMatching, rivals
+from skdistill.datasets import (
+    load_cifar10,
+    load_digits_split,
+    load_fashion_mnist,
+    load_image_folder,
+    load_npz,
+)
+from skdistill.evaluation import accuracies, format_accuracies, format_figures, train_student
+from skdistill.generate import BatchedCalls
+from skdistill.io import class_folder, write_atomically
+from skdistill.metrics import compare_sets
+from skdistill.pixels import from_networks, infer_format, infer_value_range, to_networks
+from skdistill.students import PROTOCOLS, judges
 from skdistill.training import checkpoint_folder, pretrain
+from skdistill.validation import pick_device
 
 __all__ = ["main"]
 
 N_EVALUATIONS = 3
+# Classes that are shown side by side.
+N_COLUMNS = 12
+# Data sets that come with a test part.
+KNOWN = {
+    "digits": load_digits_split,
+    "fashion-mnist": load_fashion_mnist,
+    "cifar10": load_cifar10,
+}
 DATA_HELP = (
-    "'digits' (scikit-learn's handwritten digits, the training part of a fixed split), a folder of "
-    "class folders with images, or an .npz file with arrays X and y"
+    "'digits' (scikit-learn's handwritten digits, the training part of a fixed split), "
+    "'fashion-mnist' or 'cifar10' (from the folder that SKDISTILL_DATA names, or downloaded), a "
+    "folder of class folders with images, or an .npz file with arrays X and y"
+)
+TEST_HELP = (
+    "held-out data to measure accuracies on: a second folder or .npz, or the share of DATA to hold "
+    "out, stratified, with random_state=0; data sets known by name come with theirs"
+)
+ALL = "all training data"
+QUICK_RIVALS = ("random real", "herding", "cluster means")
+# No diffusion model, no training: a matter of seconds.
+PLAIN_RIVALS = (
+    "random real",
+    "herding",
+    "k-center",
+    "k-means medoids",
+    "hierarchy medoids",
+    "cluster means",
 )
 EPILOG = """\
 examples:
   skdistill distill digits --ipc 10 --out distilled
+  skdistill evaluate distilled digits
   skdistill pretrain my_images --test 0.2 --out my_backbone
   skdistill distill my_images --test 0.2 --backbone my_backbone --ipc 20 --out distilled
 """
@@ -117,12 +154,7 @@ def _build_parser():
         "hub id owner/name, or closed-form; 'digits' for digits, otherwise closed-form",
     )
     distill.add_argument("--revision", help="branch, tag or commit of a hub id")
-    distill.add_argument(
-        "--test",
-        metavar="DATA_OR_SHARE",
-        help="held-out data to measure accuracies on: a second folder or .npz, or the share of "
-        "DATA to hold out, stratified, with random_state=0; digits come with theirs",
-    )
+    distill.add_argument("--test", metavar="DATA_OR_SHARE", help=TEST_HELP)
     distill.add_argument(
         "--resize",
         choices=("bilinear", "bicubic", "nearest"),
@@ -207,12 +239,71 @@ def _build_parser():
     _add_common_arguments(
         train, seed="decides the first weights and all that is drawn; the held-out split is fixed"
     )
+
+    judge = subparsers.add_parser(
+        "evaluate",
+        help="judge a small set against real data",
+        description="Train students on SET, on as many real samples of DATA picked in several "
+        "ways, and on all of DATA, and test them on held-out real samples; and measure how far SET "
+        "is from DATA.",
+        formatter_class=_HelpFormatter,
+    )
+    judge.set_defaults(run=_evaluate)
+    judge.add_argument(
+        "set",
+        metavar="SET",
+        help="a run directory, a folder of class folders with images, or an .npz file",
+    )
+    _add_data_arguments(judge, out=False)
+    judge.add_argument("--test", metavar="DATA_OR_SHARE", help=TEST_HELP)
+    judge.add_argument(
+        "--rivals",
+        nargs="*",
+        metavar="NAME",
+        default=PLAIN_RIVALS,
+        choices=[*rivals(), "DM"],
+        help=f"sets to compare with, of the same size: {', '.join(rivals())}, or DM (distribution "
+        "matching, trained: minutes)",
+    )
+    judge.add_argument(
+        "--backbone",
+        help="as of distill: for rivals that need one, and for --features latents",
+    )
+    judge.add_argument(
+        "--students",
+        nargs="+",
+        metavar="NAME",
+        help="ConvNet, ResNet-18, ResNetAP-10 or linear; ConvNet and linear if unset, of tables "
+        "linear alone",
+    )
+    judge.add_argument(
+        "--augmentation",
+        nargs="*",
+        metavar="KIND",
+        default=(),
+        choices=tuple(AUGMENTATIONS),
+        help="random changes that keep the class, for the students of your own images and for DM: "
+        f"{', '.join(AUGMENTATIONS)}; data sets known by name have their own",
+    )
+    judge.add_argument("--seeds", type=int, default=N_EVALUATIONS, help="number of seeds")
+    judge.add_argument(
+        "--features",
+        choices=("student", "latents", "values"),
+        help="in which space SET is compared with DATA: the last features of the first student "
+        "trained on all of DATA, latents of --backbone, or the values themselves; student for "
+        "images, values for tables if unset",
+    )
+    judge.add_argument("--json", action="store_true", help="print JSON, with figures of each class")
+    _add_common_arguments(
+        judge, seed="decides the sets that are drawn and the students; the held-out split is fixed"
+    )
     return parser
 
 
-def _add_data_arguments(parser):
+def _add_data_arguments(parser, *, out=True):
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--out", required=True, help="folder to write")
+    if out:
+        parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument(
         "--image-size",
         type=int,
@@ -232,7 +323,9 @@ def _load(data, image_size):
         return load_image_folder(data, image_size=image_size)
     if Path(data).is_file():
         return load_npz(data)
-    raise ValueError(f"DATA={data!r} is neither 'digits', nor a folder, nor an .npz file.")
+    raise ValueError(
+        f"DATA={data!r} is neither {', '.join(map(repr, KNOWN))}, nor a folder, nor an .npz file."
+    )
 
 
 def _load_split(options):
@@ -240,10 +333,10 @@ def _load_split(options):
 
     `pretrain` and `distill` share it, so that a backbone never sees what its samples are judged on.
     """
-    if options.data == "digits":
+    if options.data in KNOWN:
         if options.test is not None:
-            raise ValueError("--test cannot be given with 'digits', whose split is fixed.")
-        return load_digits_split()
+            raise ValueError(f"--test cannot be given with {options.data!r}, whose split is fixed.")
+        return KNOWN[options.data]()
     share = _parse_share(options)
     X, y = _load(options.data, options.image_size)
     if options.test is None:
@@ -270,7 +363,7 @@ def _parse_share(options):
     """Return --test as a share, or None where it is not given or names data."""
     if options.test is None:
         return None
-    takes_data = options.subcommand == "distill"
+    takes_data = options.subcommand != "pretrain"
     try:
         share = float(options.test)
     except ValueError:
@@ -289,10 +382,9 @@ def _enumerate(labels):
 
 def _distill(options):
     X, X_test, y, y_test = _load_split(options)
-    default = "digits" if options.data == "digits" else "closed-form"
     distiller = ManifoldGDDistiller(
         ipc=options.ipc,
-        backbone=options.backbone or default,
+        backbone=_backbone_name(options),
         projector="passthrough" if options.no_projection else None,
         strength=options.strength,
         kernel=options.kernel,
@@ -318,8 +410,12 @@ def _distill(options):
         if not options.quiet:
             print("Nothing was held out, so no accuracies: give --test to have them measured.")
         return 0
-    students = _students(X, distiller, options)
-    scores, sizes = _evaluate(students, (X_syn, y_syn), (X, y), (X_test, y_test), options)
+    students = _students(options, X, value_range=distiller.value_range_)
+    sets = {"ManifoldGD": lambda seed: (X_syn, y_syn)}
+    sets |= _rival_sets(QUICK_RIVALS, X, y, y_syn, options)
+    sizes = {name: len(y_syn) for name in sets} | {ALL: len(y)}
+    sets[ALL] = lambda seed: (X, y)
+    scores = _accuracies(students, sets, (X_test, y_test), _seeds(options, N_EVALUATIONS), options)
     content = {
         "command": options.command_line,
         "n_test": len(y_test),
@@ -330,105 +426,190 @@ def _distill(options):
         Path(options.out) / "scores.json", (json.dumps(content, indent=2) + "\n").encode()
     )
     if not options.quiet:
-        print(format_scores(scores, len(y_test)))
+        print(format_accuracies(scores, len(y_test)))
     return 0
 
 
-def _students(X, distiller, options):
-    """Return the judges that suit the data: a linear one, and for images a convolutional one."""
-    students = {"linear": linear_student()}
-    if X.ndim > 2:
-        convolutional = ConvNetClassifier(
-            width=64, value_range=distiller.value_range_, device=options.device
+def _students(options, X, *, value_range, names=None):
+    """Return the judges of that name; a ConvNet for images, and a linear one."""
+    params = {"device": options.device}
+    if options.data not in PROTOCOLS:
+        params |= {"value_range": value_range}
+        if options.subcommand == "evaluate":
+            params |= {"augmentation": tuple(options.augmentation)}
+    students = judges(options.data if options.data in PROTOCOLS else None, **params)
+    if X.ndim == 2:
+        students = {"linear": students["linear"]}
+    known = {name.split("-")[0] if "ConvNet" in name else name: name for name in students}
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        raise ValueError(
+            f"--students {unknown[0]} cannot judge DATA={options.data!r}; {', '.join(known)} can."
         )
-        students = {"ConvNet": convolutional, **students}
-    return students
+    chosen = [known[name] for name in names or known if names or not name.startswith("ResNet")]
+    return {name: students[name] for name in chosen}
 
 
-def _evaluate(students, distilled, real, test, options):
-    """Return the accuracies of students on the distilled set and its rivals, and their sizes."""
-    seeds = [N_EVALUATIONS * options.seed + i for i in range(N_EVALUATIONS)]
-    classes, counts = np.unique(distilled[1], return_counts=True)
+def _rival_sets(names, X, y, y_syn, options, value_range=None):
+    """Return what makes the sets of rivals, as large as the set with the labels `y_syn`."""
+    classes, counts = np.unique(y_syn, return_counts=True)
     ipc = dict(zip(classes.tolist(), counts.tolist(), strict=True))
-    sets = {
-        "ManifoldGD": lambda seed: distilled,
-        "random real": lambda seed: RandomSubset(ipc, random_state=seed).fit(*real).sample(),
-        "herding": lambda seed: HerdingSubset(ipc).fit(*real).sample(),
-        "cluster means": lambda seed: ClusterMeans(ipc, random_state=seed).fit(*real).sample(),
-        "all training data": lambda seed: real,
-    }
-    scores = {name: {kind: [] for kind in students} for name in sets}
-    sizes = {}
+
+    def make(name, seed):
+        if name == "DM":
+            kinds = PROTOCOLS.get(options.data, vars(options)).get("augmentation", ())
+            rival = DistributionMatching(
+                ipc,
+                augmentation=kinds,
+                value_range=value_range,
+                device=options.device,
+                random_state=seed,
+            )
+        else:
+            settings = {"device": options.device, "value_range": value_range}
+            rival = rivals(ipc, _backbone_name(options), random_state=seed, **settings)[name]
+        return rival.fit(X, y).sample()
+
+    return {name: functools.partial(make, name) for name in names}
+
+
+def _backbone_name(options):
+    """Return the backbone of the options, or the one that suits the data."""
+    return options.backbone or ("digits" if options.data == "digits" else "closed-form")
+
+
+def _seeds(options, n):
+    return [n * options.seed + i for i in range(n)]
+
+
+def _accuracies(students, sets, test, seeds, options):
+    """Return accuracies under a progress bar."""
     total = len(sets) * len(students) * len(seeds)
     disable = True if options.quiet else None
     with tqdm(total=total, desc="training students", unit="student", disable=disable) as bar:
-        for name, make in sets.items():
-            for seed in seeds:
-                training = make(seed)
-                sizes[name] = len(training[1])
-                for kind, student in students.items():
-                    accuracy = _accuracy(student, seed, training, test)
-                    scores[name][kind].append(accuracy)
-                    bar.update()
-    return scores, sizes
+        return accuracies(students, sets, test, seeds, progress=bar.update)
 
 
-def _accuracy(student, seed, training, test):
-    (X, y), (X_test, y_test) = training, test
-    student = clone(student)
-    if isinstance(student, ConvNetClassifier):
-        student.set_params(random_state=seed)
-    else:
-        X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
-    return float(student.fit(X, y).score(X_test, y_test))
-
-
-def format_scores(scores, n_test):
-    """Lay accuracies out as a table.
-
-    Parameters
-    ----------
-    scores : dict of str to dict of str to list of float
-        Accuracies of each seed, two at least, by set and student.
-
-    n_test : int
-        Number of real samples they were measured on.
-
-    Returns
-    -------
-    table : str
-        Means and sample standard deviations in per cent, a line a set.
-
-    Examples
-    --------
-    >>> from skdistill.cli import format_scores
-    >>> print(format_scores({"herding": {"linear": [0.9, 0.92]}}, 540))
-    accuracy in % on 540 held-out real samples, mean and deviation over 2 seeds of the
-    students and of the sets that are drawn at random
-    trained on          linear
-    herding         91.0 ± 1.4
-    """
-    students = list(next(iter(scores.values())))
-    n_seeds = len(next(iter(scores.values()))[students[0]])
-    width = max(14, *map(len, scores))
-    lines = [
-        f"accuracy in % on {n_test} held-out real samples, mean and deviation over {n_seeds} seeds "
-        "of the",
-        "students and of the sets that are drawn at random",
-        f"{'trained on':<{width}}" + "".join(f"{student:>12}" for student in students),
-    ]
-    for name, by_student in scores.items():
-        cells = (
-            f"{100 * np.mean(v):.1f} ± {100 * np.std(v, ddof=1):.1f}" for v in by_student.values()
+def _evaluate(options):
+    if options.seeds < 1:
+        raise ValueError(f"--seeds={options.seeds} must be at least 1.")
+    X, X_test, y, y_test = _load_split(options)
+    if X_test is None:
+        raise ValueError(
+            "Nothing is held out to test on: give --test DATA or --test SHARE. A set that was "
+            "distilled with --test has to be judged with the same."
         )
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
-    return "\n".join(lines)
+    X_syn, y_syn = _load_set(options.set, X, y)
+    strangers = sorted(set(y_syn.tolist()) - set(y.tolist()), key=str)
+    if strangers:
+        raise ValueError(
+            f"SET={options.set!r} has labels that DATA lacks: {_enumerate(strangers)}."
+        )
+    kept = np.isin(y, y_syn), np.isin(y_test, y_syn)
+    if not all(part.all() for part in kept):
+        lacking = sorted(set(y.tolist()) - set(y_syn.tolist()), key=str)
+        warnings.warn(
+            f"SET={options.set!r} lacks classes of DATA, which are left out of everything: "
+            f"{_enumerate(lacking)}.",
+            stacklevel=1,
+        )
+        (X, y), (X_test, y_test) = (X[kept[0]], y[kept[0]]), (X_test[kept[1]], y_test[kept[1]])
+    value_range = PROTOCOLS.get(options.data, {}).get("value_range")
+    if value_range is None and X.ndim > 2:
+        value_range = infer_value_range(X)
+    students = _students(options, X, value_range=value_range, names=options.students)
+    seeds = _seeds(options, options.seeds)
+
+    sets = {"SET": lambda seed: (X_syn, y_syn)}
+    sets |= _rival_sets(options.rivals, X, y, y_syn, options, value_range)
+    sets = {name: functools.cache(make) for name, make in sets.items()}
+    scores = _accuracies(
+        students, sets | {ALL: lambda seed: (X, y)}, (X_test, y_test), seeds, options
+    )
+    kind = options.features or ("values" if X.ndim == 2 else "student")
+    embed = _embedding(kind, options, X, y, students, seeds[0], value_range)
+    names = tqdm(sets, desc="comparing sets", unit="set", disable=True if options.quiet else None)
+    figures = {
+        name: compare_sets(X, y, *sets[name](seeds[0]), embed=embed, random_state=options.seed)
+        for name in names
+    }
+    if options.json:
+        content = {
+            "command": options.command_line,
+            "n_test": len(y_test),
+            "n_training": {"SET": len(y_syn), ALL: len(y)},
+            "scores": scores,
+            "figures": figures,
+        }
+        print(json.dumps(content, indent=2, default=str))
+    elif not options.quiet:
+        space = {"student": f"features of {next(iter(students))} trained on them"}.get(kind, kind)
+        print(f"SET is {options.set}, {len(y_syn)} samples")
+        print(format_accuracies(scores, len(y_test)))
+        print(f"\nfigures against the {len(y)} real training samples, by {space}; first seed")
+        print(format_figures({name: f["overall"] for name, f in figures.items()}))
+        by_class = figures["SET"]["by_class"]
+        if len(by_class) <= N_COLUMNS:
+            print("\nfigures of SET by class")
+            print(format_figures({str(label): f for label, f in by_class.items()}))
+        else:
+            print(f"\n--json has the figures of each of the {len(by_class)} classes")
+    return 0
+
+
+def _load_set(path, X, y):
+    """Load the set to judge, in the terms of the real data."""
+    if (Path(path) / "manifest.json").exists():
+        X_syn, y_syn = load_distilled(path)
+    else:
+        X_syn, y_syn = _load(path, None)
+        # Folders have the names of labels, not the labels.
+        labels = {class_folder(label): label for label in np.unique(y).tolist()}
+        if y_syn.dtype.kind == "U" and y.dtype.kind != "U" and set(y_syn.tolist()) <= set(labels):
+            y_syn = np.array([labels[name] for name in y_syn.tolist()], dtype=y.dtype)
+    if X_syn.shape[1:] != X.shape[1:]:
+        raise ValueError(
+            f"SET={path!r} has samples of shape {X_syn.shape[1:]}, DATA has {X.shape[1:]}."
+        )
+    if X_syn.dtype == np.uint8 and X.dtype != np.uint8 and X.ndim > 2:
+        low_high = infer_value_range(X)
+        x = to_networks(X_syn, (0.0, 255.0))
+        X_syn = from_networks(x, low_high, shape=X.shape[1:], dtype=X.dtype)
+    return X_syn, y_syn
+
+
+def _embedding(kind, options, X, y, students, seed, value_range):
+    """Return what turns samples into the features that sets are compared by, or None."""
+    if kind == "values":
+        return None
+    if kind == "student":
+        networks = [student for name, student in students.items() if name != "linear"]
+        if not networks:
+            raise ValueError("--features student needs a network among --students.")
+        return train_student(networks[0], X, y, seed).transform
+    name = _backbone_name(options)
+    if name == "closed-form":
+        raise ValueError("--features latents needs --backbone, one with an encoder.")
+    backbone = DiTBackbone(find_backbone(name), "float32", name=name)
+    rows = X.reshape(len(X), -1)
+    data_format = infer_format(
+        rows, X.shape[1:], value_range=value_range, network_shape=backbone.image_shape
+    )
+    backbone.to(pick_device(options.device))
+
+    def encode(samples):
+        x = data_format.to_backbone(samples.reshape(len(samples), -1))
+        return backbone.encode(x, BatchedCalls(64)).reshape(len(samples), -1)
+
+    return encode
 
 
 def _pretrain(options):
     X, _, y, _ = _load_split(options)
-    if options.data == "digits":
-        data = "scikit-learn's load_digits, training part of skdistill.datasets.load_digits_split()"
+    if options.data in KNOWN:
+        data = (
+            f"{options.data}, training part of skdistill.datasets.{KNOWN[options.data].__name__}()"
+        )
     else:
         data = Path(options.data).name
         if options.test is not None:

@@ -235,7 +235,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         encoder = LabelEncoder().fit(y)
         if len(encoder.classes_) < 2:
             raise ValueError(
-                f"y must have at least two classes, got only one: {encoder.classes_[0]!r}."
+                f"y must have at least two classes, got only one: {encoder.classes_.tolist()[0]!r}."
             )
         return encoder.classes_, encoder.transform(y)
 
@@ -270,7 +270,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
                 f"X has flat rows, its shape is {X.shape}; give image_shape=(height, width) or "
                 "(height, width, channels)."
             )
-        if len(shape) not in (2, 3):
+        if len(shape) not in (2, 3) or min(shape) < 1:
             raise ValueError(
                 "Images must have the shape (height, width) or (height, width, channels), got "
                 f"{shape}."
@@ -620,13 +620,15 @@ def linear_student():
     )
 
 
-def judges(protocol, **params):
+def judges(protocol=None, **params):
     """Return the students that judge sets of one data set, by its protocol.
 
     Parameters
     ----------
-    protocol : {"digits", "fashion-mnist", "cifar10"}
+    protocol : {"digits", "fashion-mnist", "cifar10"} or None, default=None
         The data set. Its settings are those of `PROTOCOLS`; all methods are judged by the same.
+        None is for other data: the defaults of each student, and a ConvNet as deep as the images
+        allow.
 
     **params : dict
         What to set besides, such as ``device`` and ``compile``, of
@@ -635,8 +637,8 @@ def judges(protocol, **params):
     Returns
     -------
     students : dict of str to classifier
-        Not fitted: a ConvNet, a linear model and, where the images are large enough, ResNet-18 and
-        ResNetAP-10.
+        Not fitted: a ConvNet, a linear model and, but for digits, ResNet-18 and ResNetAP-10, which
+        need images of at least 16 pixels a side.
 
     Raises
     ------
@@ -651,13 +653,16 @@ def judges(protocol, **params):
     >>> list(judges("digits"))
     ['ConvNet-2', 'linear']
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol={protocol!r} must be one of {', '.join(map(repr, PROTOCOLS))}.")
-    settings = PROTOCOLS[protocol] | params
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise ValueError(
+            f"protocol={protocol!r} must be one of {', '.join(map(repr, PROTOCOLS))}, or None."
+        )
+    settings = PROTOCOLS.get(protocol, {}) | params
     if protocol == "digits":
         return {"ConvNet-2": ConvNetClassifier(2, **settings), "linear": linear_student()}
+    name, depth = ("ConvNet", None) if protocol is None else ("ConvNet-3", 3)
     return {
-        "ConvNet-3": ConvNetClassifier(3, **settings),
+        name: ConvNetClassifier(depth, **settings),
         "ResNet-18": ResNetClassifier(18, **settings),
         "ResNetAP-10": ResNetClassifier(10, pooling=True, **settings),
         "linear": linear_student(),
