@@ -285,6 +285,12 @@ def test_what_cannot_be_judged_is_one_line_and_code_2(
     assert message in error
 
 
+def test_evaluate_asks_for_torchmetrics_before_it_starts(digits_run, capsys, monkeypatch):
+    monkeypatch.setattr("skdistill.cli.find_spec", lambda name: None)
+    assert main(["evaluate", str(digits_run), "digits"]) == 2
+    assert "pip install skdistill[evaluation]" in capsys.readouterr().err
+
+
 def test_without_held_out_data_there_are_no_accuracies(tmp_path, image_folder, capsys):
     run = str(tmp_path / "run")
     assert main(["distill", str(image_folder), "--ipc", "1", "--steps", "2", "--out", run]) == 0
