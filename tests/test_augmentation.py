@@ -87,6 +87,16 @@ def test_cutouts_hide_a_quarter_at_most(seed):
     assert hidden.min() > 0.0
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 32), (6, 12), (28, 28)])
+def test_cutouts_within_the_image_have_half_its_height_and_width(height, width):
+    hidden = augment(torch.ones(3000, 1, height, width), ["cutout"], seeded())[:, 0] == 0.0
+    assert hidden.any(dim=2).sum(dim=1).max() == height // 2
+    assert hidden.any(dim=1).sum(dim=1).max() == width // 2
+    # Either edge loses as much as the other.
+    often = hidden.float().mean(dim=0)
+    torch.testing.assert_close(often, often.flip(0, 1), atol=0.06, rtol=0)
+
+
 def test_rotations_turn_about_the_centre_by_fifteen_degrees_at_most():
     # A disc stays, but for interpolation, whatever the angle and the aspect of the image.
     rows, columns = torch.meshgrid(torch.arange(41.0), torch.arange(61.0), indexing="ij")
@@ -125,5 +135,18 @@ def test_colours_move_brightness_saturation_and_contrast():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="must be among 'flip', .*, got 'zoom'"):
-        augment(DIGITS, ["flip", "zoom"], seeded())
+    for name in ("zoom", 3, ["flip"]):
+        with pytest.raises(ValueError, match="must be among 'flip', .*, got .*(zoom|3|flip)"):
+            augment(DIGITS, ["flip", name], seeded())
+
+
+@pytest.mark.parametrize("names", ["flip", {"flip"}, {"flip": 0.5}, None])
+def test_what_has_no_order_of_names_is_refused(names):
+    with pytest.raises(ValueError, match="must be a sequence of names among 'flip', .*, got .*"):
+        augment(DIGITS, names, seeded())
+
+
+@pytest.mark.parametrize("convert", [list, tuple, np.array])
+def test_names_come_in_any_sequence(convert):
+    expected = augment(DIGITS, ["flip", "crop"], seeded())
+    assert torch.equal(augment(DIGITS, convert(["flip", "crop"]), seeded()), expected)
