@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from skdistill.augmentation import check_augmentation
 from skdistill.distiller import ManifoldGDDistiller
 from skdistill.hierarchy import HierarchicalIPC
 from skdistill.matching import match_distribution
@@ -71,6 +72,12 @@ class _ClasswiseBaseline(BaseEstimator):
         random_state = check_random_state(getattr(self, "random_state", 0))
         self._root_seed = random_state.randint(np.iinfo(np.int32).max)
         return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        return tags
 
     def sample(self, ipc=None):
         """Return a small labelled set.
@@ -550,14 +557,14 @@ class DistributionMatching(_ClasswiseBaseline):
         Updates of each class. The paper takes 20,000; the first thousand bring most of the gain.
 
     batch_size : int, default=128
-        Real images an update.
+        Real images an update. The paper takes 256.
 
     learning_rate : float, default=1.0
-        Of gradient descent on pixels in [-1, 1].
+        Of gradient descent with a momentum of 0.5 on pixels in [-1, 1].
 
     augmentation : sequence of str, default=("flip", "crop", "cutout", "scale", "rotate", "color")
-        Kinds of change that keep the class, of :func:`skdistill.augmentation.augment`: leave "flip"
-        out for digits.
+        Kinds of change that keep the class, of :func:`skdistill.augmentation.augment`, one of which
+        each update takes at random: leave "flip" out for digits.
 
     depth : int, default=None
         Blocks of the random ConvNets, :func:`skdistill.networks.conv_net`.
@@ -675,9 +682,10 @@ class DistributionMatching(_ClasswiseBaseline):
         Raises
         ------
         ValueError
-            If `X` holds no images, or `y` does not fit it.
+            If `X` holds no images, `y` does not fit it, or a kind of change is unknown.
         """
         super().fit(X, y)
+        check_augmentation(self.augmentation)
         self._format = infer_format(
             self._X.reshape(len(self._X), -1),
             self._X.shape[1:],
@@ -688,6 +696,11 @@ class DistributionMatching(_ClasswiseBaseline):
             raise ValueError(
                 f"X has flat rows, its shape is {self._X.shape}; give image_shape=(height, width) "
                 "or (height, width, channels)."
+            )
+        if len(self._format.image_shape) not in (2, 3) or min(self._format.image_shape) < 1:
+            raise ValueError(
+                "Images must have the shape (height, width) or (height, width, channels), got "
+                f"{self._format.image_shape}."
             )
         return self
 

@@ -1,9 +1,11 @@
 """Distribution matching: images whose features have the mean of the real ones, in any network."""
 
+import copy
+
 import torch
 from torch import nn
 
-from skdistill.augmentation import augment
+from skdistill.augmentation import augment, check_augmentation
 from skdistill.networks import conv_net
 
 __all__ = ["match_distribution"]
@@ -32,7 +34,7 @@ def match_distribution(
               - \frac{1}{|S|} \sum_{s \in S} \psi(\omega(s)) \Bigr\|^2
 
     with respect to the synthetic images s, where :math:`\psi` are the features before the last
-    layer. No network is trained.
+    layer, then clips them to [-1, 1]. No network is trained.
 
     Parameters
     ----------
@@ -75,43 +77,50 @@ def match_distribution(
     synthetic : Tensor of shape (n_synthetic, channels, height, width)
         Optimised images in [-1, 1].
 
+    Raises
+    ------
+    ValueError
+        If `augmentation` is no sequence of known names, or the images are too small for `depth`.
+
     References
     ----------
     B. Zhao, H. Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
 
     Examples
     --------
-    Images start white, and become as dark as the real ones:
+    Real images are white on the left; those that start white on the right follow them:
 
     >>> import torch
     >>> from skdistill.matching import match_distribution
-    >>> real, synthetic = -torch.ones(4, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    >>> real = -torch.ones(4, 1, 8, 8)
+    >>> real[..., :4] = 1.0
     >>> matched = match_distribution(
     ...     real,
-    ...     synthetic,
-    ...     steps=5,
+    ...     real[:2].flip(-1),
+    ...     steps=50,
     ...     batch_size=4,
     ...     learning_rate=1.0,
     ...     augmentation=["crop"],
     ...     generator=torch.Generator().manual_seed(0),
     ...     width=8,
     ... )
-    >>> matched.shape
-    torch.Size([2, 1, 8, 8])
+    >>> bool(matched[..., :4].mean() > 0.5), bool(matched[..., 4:].mean() < -0.5)
+    (True, True)
     """
+    augmentation = check_augmentation(augmentation)
     n_channels, *size = real.shape[1:]
     synthetic = synthetic.clone().requires_grad_()
     optimizer = torch.optim.SGD([synthetic], lr=learning_rate, momentum=0.5)
     autocast = torch.autocast(real.device.type, dtype, enabled=dtype != torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
-        # On the CPU, so that a seed means the same weights on every device.
+        # It stays on the CPU, so that a seed means the same weights on every device.
         network = conv_net((*size, n_channels), 2, depth=depth, width=width).requires_grad_(False)
         for _ in range(steps):
             for module in network.modules():
                 if isinstance(module, nn.Conv2d):
                     module.reset_parameters()
-            features = nn.Sequential(*network[:-1]).to(real.device)
+            features = copy.deepcopy(network[:-1]).to(real.device)
             batch = torch.randperm(len(real), generator=generator)[:batch_size].to(real.device)
             both = torch.cat([real[batch], synthetic])
             if augmentation:
