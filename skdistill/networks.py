@@ -40,7 +40,7 @@ def conv_net(image_shape, n_classes, *, depth=None, width=128):
     Raises
     ------
     ValueError
-        If the images are too small for `depth`.
+        If the images are too small for `depth`, or have fewer than 2 pixels a side.
 
     References
     ----------
@@ -55,6 +55,11 @@ def conv_net(image_shape, n_classes, *, depth=None, width=128):
     """
     height, width_of_image = image_shape[:2]
     shorter = min(height, width_of_image)
+    if shorter < 2:
+        raise ValueError(
+            f"Images of {height} x {width_of_image} pixels are too small for a ConvNet; give at "
+            "least 2 pixels a side."
+        )
     # Instance normalisation of a single pixel would leave nothing of it.
     deepest = math.floor(math.log2(shorter))
     if depth is None:
@@ -84,7 +89,7 @@ def resnet(image_shape, n_classes, *, layers=18, pooling=False, width=64):
     Four stages of 1 (ResNet-10) or 2 (ResNet-18) basic blocks, each stage after the first with
     half the pixels and twice the channels; then the mean over pixels and a linear layer. Images of
     fewer than 64 pixels a side enter by a 3 x 3 convolution at full size, as is usual for CIFAR;
-    larger ones by a 7 x 7 convolution and two halvings.
+    larger ones by a 7 x 7 convolution and two halvings. A ResNetAP pools after the ReLU.
 
     Parameters
     ----------
@@ -139,12 +144,13 @@ def resnet(image_shape, n_classes, *, layers=18, pooling=False, width=64):
         raise ValueError(f"layers must be 10 or 18, got {layers!r}.")
     n_channels = math.prod(image_shape[2:])
     if shorter < LARGE:
-        entrance = [nn.Conv2d(n_channels, width, kernel_size=3, padding=1, bias=False)]
+        first, pools = _conv(n_channels, width, 3), []
+    elif pooling:
+        first, pools = _conv(n_channels, width, 7), [nn.AvgPool2d(4)]
     else:
-        entrance = _halving_conv(n_channels, width, kernel_size=7, pooling=pooling)
-    entrance += [_instance_norm(width), nn.ReLU()]
-    if shorter >= LARGE:
-        entrance.append(nn.AvgPool2d(2) if pooling else nn.MaxPool2d(3, stride=2, padding=1))
+        first = _conv(n_channels, width, 7, stride=2)
+        pools = [nn.MaxPool2d(3, stride=2, padding=1)]
+    entrance = [first, _instance_norm(width), nn.ReLU(), *pools]
 
     blocks = []
     n_channels = width
@@ -163,33 +169,28 @@ class _BasicBlock(nn.Module):
 
     def __init__(self, n_in, n_out, *, halve, pooling):
         super().__init__()
-        first, shortcut = [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)], []
-        if halve:
-            first = _halving_conv(n_in, n_out, kernel_size=3, pooling=pooling)
-        if n_in != n_out:
-            shortcut = [
-                *_halving_conv(n_in, n_out, kernel_size=1, pooling=pooling),
-                _instance_norm(n_out),
-            ]
+        stride = 2 if halve and not pooling else 1
+        pools = [nn.AvgPool2d(2)] if halve and pooling else []
         self.residual = nn.Sequential(
-            *first,
+            _conv(n_in, n_out, 3, stride=stride),
             _instance_norm(n_out),
             nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
+            *pools,
+            _conv(n_out, n_out, 3),
             _instance_norm(n_out),
         )
-        self.shortcut = nn.Sequential(*shortcut)
+        self.shortcut = nn.Sequential()
+        if n_in != n_out:
+            self.shortcut.extend(
+                [_conv(n_in, n_out, 1, stride=stride), *pools, _instance_norm(n_out)]
+            )
 
     def forward(self, x):
         return nn.functional.relu(self.residual(x) + self.shortcut(x))
 
 
-def _halving_conv(n_in, n_out, *, kernel_size, pooling):
-    """Return the layers of a convolution that halves the image."""
-    options = {"kernel_size": kernel_size, "padding": kernel_size // 2, "bias": False}
-    if pooling:
-        return [nn.Conv2d(n_in, n_out, **options), nn.AvgPool2d(2)]
-    return [nn.Conv2d(n_in, n_out, stride=2, **options)]
+def _conv(n_in, n_out, kernel_size, *, stride=1):
+    return nn.Conv2d(n_in, n_out, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 
 def _instance_norm(n_channels):
