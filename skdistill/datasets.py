@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -171,7 +172,7 @@ def load_cifar10():
                         images[part].append(np.asarray(image.convert("RGB")))
                     labels[part].append(label)
         X_train, X_test = (np.stack(images[part]) for part in ("train", "test"))
-    except (OSError, BadZipFile, ValueError) as error:
+    except (OSError, BadZipFile, ValueError, zlib.error) as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as images train/CLASS/NNNN.jpg and test/CLASS/NNNN.jpg: "
             f"{error}"
@@ -290,7 +291,8 @@ def load_npz(path):
 def _data_folder():
     """Return the folder of data sets that are on disk, or None where none is named."""
     folder = os.environ.get("SKDISTILL_DATA")
-    return None if folder is None else Path(folder)
+    # Empty is what shells leave of a variable that is not set.
+    return Path(folder) if folder else None
 
 
 def _read_idx(path):
@@ -302,7 +304,7 @@ def _read_idx(path):
         shape = np.frombuffer(content, ">u4", n_axes, offset=4)
         pixels = np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes)
         return pixels.reshape(shape).copy()
-    except (OSError, EOFError, IndexError, ValueError) as error:
+    except (OSError, EOFError, IndexError, ValueError, zlib.error) as error:
         raise ValueError(f"{str(path)!r} cannot be read as a gzipped idx file: {error}") from error
 
 

@@ -296,6 +296,8 @@ def _extract(extractor, x, device):
     """Return features of shape (n_images, n_features) in float64."""
     with torch.no_grad():
         features = extractor(torch.from_numpy(x).to(device))
+    if not isinstance(features, torch.Tensor):
+        raise ValueError(f"extractor must give a torch.Tensor, got {type(features).__name__}.")
     if features.ndim < 2 or len(features) != len(x):
         raise ValueError(
             "extractor must turn n images into features of shape (n, n_features), got shape "

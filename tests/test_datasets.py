@@ -1,4 +1,5 @@
 import gzip
+import io
 import zipfile
 
 import numpy as np
@@ -164,6 +165,34 @@ def test_idx_files_are_read_in_the_order_of_their_rows(tmp_path, monkeypatch):
         (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(content[:cut]))
         with pytest.raises(ValueError, match="cannot be read as a gzipped idx file"):
             load_fashion_mnist()
+    # A header as it should be, and what cannot be unpacked behind it.
+    broken = gzip.compress(content)[:10] + b"\xff" * 50
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(broken)
+    with pytest.raises(ValueError, match="train-images.* cannot be read as a gzipped idx file"):
+        load_fashion_mnist()
+
+
+def test_images_of_cifar10_are_read_by_class_and_broken_archives_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKDISTILL_DATA", str(tmp_path))
+    path = tmp_path / "cifar10-jpeg.zip"
+    digits = load_digits().images.astype(np.uint8) * 15
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k, name in enumerate(("train/cat/0.jpg", "train/ant/1.jpg", "test/cat/0.jpg")):
+            buffer = io.BytesIO()
+            Image.fromarray(digits[k]).resize((32, 32)).convert("RGB").save(buffer, "jpeg")
+            archive.writestr(name, buffer.getvalue())
+        archive.writestr("README", "none of the images")
+    X_train, X_test, y_train, y_test = load_cifar10()
+    assert X_train.shape == (2, 32, 32, 3)
+    assert X_test.shape == (1, 32, 32, 3)
+    assert (y_train.tolist(), y_test.tolist()) == (["ant", "cat"], ["cat"])
+    expected = np.asarray(Image.fromarray(digits[1]).resize((32, 32)), dtype=float)
+    assert np.abs(X_train[0] - expected[..., None]).mean() < 10
+    content = bytearray(path.read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cifar10-jpeg.zip' cannot be read as images"):
+        load_cifar10()
 
 
 def test_missing_files_are_named(tmp_path, monkeypatch):
@@ -178,8 +207,11 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
         load_cifar10()
 
 
-def test_data_that_are_not_on_disk_are_fetched(monkeypatch):
+@pytest.mark.parametrize("variable", [None, ""])
+def test_data_that_are_not_on_disk_are_fetched(monkeypatch, variable):
     monkeypatch.delenv("SKDISTILL_DATA", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("SKDISTILL_DATA", variable)
     rng = np.random.default_rng(0)
 
     def fetched(name, *, version, return_X_y, as_frame):

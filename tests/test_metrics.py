@@ -372,6 +372,8 @@ def test_fid_refuses_what_is_no_image_and_what_is_no_feature_row(torchmetrics):
         metrics.fid(X, X[:, 1:], extractor=extractor)
     with pytest.raises(ValueError, match=r"features of shape \(n, n_features\)"):
         metrics.fid(X, X, extractor=lambda x: x.mean(dim=(1, 2, 3)))
+    with pytest.raises(ValueError, match="must give a torch.Tensor, got ndarray"):
+        metrics.fid(X, X, extractor=lambda x: x.flatten(1).numpy())
     with pytest.raises(ValueError, match="features that are not finite"):
         metrics.fid(X, X, extractor=lambda x: x / 0.0)
     with pytest.raises(ValueError, match="low < high"):

@@ -227,10 +227,12 @@ def test_linear_student_does_not_depend_on_the_units_of_a_feature():
     [
         ({}, np.full_like(X[FEW], np.nan), Y[FEW], "X contains NaN"),
         ({}, X[FEW], Y[FEW][1:], "inconsistent numbers of samples"),
-        ({}, X[FEW], np.zeros(100), "at least two classes, got only one"),
+        ({}, X[FEW], np.zeros(100), "at least two classes, got only one: 0.0."),
+        ({}, X[:1], Y[:1], "at least two classes, got only one: [0-9]."),
         ({}, X[FEW], np.linspace(0, 1, 100), "Unknown label type"),
         ({}, X[FEW].reshape(100, 64), Y[FEW], "give image_shape="),
         ({"image_shape": (7, 8)}, X[FEW].reshape(100, 64), Y[FEW], "does not fit X"),
+        ({"image_shape": (-8, -8)}, X[FEW].reshape(100, 64), Y[FEW], r"got \(-8, -8\)"),
         ({"image_shape": (64,)}, X[FEW].reshape(100, 64), Y[FEW], r"got \(64,\)"),
         ({}, X[FEW].reshape(100, 2, 4, 4, 2), Y[FEW], r"got \(2, 4, 4, 2\)"),
         ({"depth": 4}, X[FEW], Y[FEW], "depth of at most 3, got 4"),
