@@ -96,7 +96,7 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `X` or `y` cannot be used; the message says what would do.
+            If `X` or `y` cannot be used, or if training diverges; the message says what would do.
         """
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
         self.classes_, targets = self._check_targets(y)
@@ -119,6 +119,11 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         limit = 1 if max(self.image_shape_[:2]) <= SMALL else None
         with threadpool_limits(limit, user_api="openmp"):
             self._train(X, torch.from_numpy(targets), torch.Generator().manual_seed(seed))
+        # Such a network would predict the first class throughout, which looks like a poor set.
+        if not all(weights.isfinite().all() for weights in self.network_.parameters()):
+            raise ValueError(
+                f"Training diverged; learning_rate={self.learning_rate!r} must be smaller."
+            )
         return self
 
     def predict(self, X):

@@ -251,6 +251,11 @@ def test_bad_input_is_refused(params, data, labels, message):
         student(**params).fit(data, labels)
 
 
+def test_training_that_diverges_is_refused():
+    with pytest.raises(ValueError, match=r"diverged; learning_rate=1e\+20 must be smaller"):
+        student(width=4, learning_rate=1e20).fit(X[FEW], Y[FEW])
+
+
 def test_resnets_refuse_small_images_and_other_depths():
     with pytest.raises(ValueError, match="8 x 8 pixels are too small for a ResNet"):
         ResNetClassifier().fit(X[FEW], Y[FEW])
