@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from skdistill import ManifoldGDDistiller, __version__, load_distilled
 from skdistill.augmentation import AUGMENTATIONS
-from skdistill.backbones import DiTBackbone, find_backbone, shipped_backbones
+from skdistill.backbones import LatentEncoder, shipped_backbones
 from skdistill.baselines import DistributionMatching, rivals
 from skdistill.datasets import (
     load_cifar10,
@@ -26,13 +26,11 @@ from skdistill.datasets import (
     load_npz,
 )
 from skdistill.evaluation import accuracies, format_accuracies, format_figures, train_student
-from skdistill.generate import BatchedCalls
 from skdistill.io import class_folder, write_atomically
 from skdistill.metrics import compare_sets
-from skdistill.pixels import from_networks, infer_format, infer_value_range, to_networks
+from skdistill.pixels import from_networks, infer_value_range, to_networks
 from skdistill.students import PROTOCOLS, judges
 from skdistill.training import checkpoint_folder, pretrain
-from skdistill.validation import pick_device
 
 __all__ = ["main"]
 
@@ -589,18 +587,7 @@ def _embedding(kind, options, X, y, students, seed, value_range):
     name = _backbone_name(options)
     if name == "closed-form":
         raise ValueError("--features latents needs --backbone, one with an encoder.")
-    backbone = DiTBackbone(find_backbone(name), "float32", name=name)
-    rows = X.reshape(len(X), -1)
-    data_format = infer_format(
-        rows, X.shape[1:], value_range=value_range, network_shape=backbone.image_shape
-    )
-    backbone.to(pick_device(options.device))
-
-    def encode(samples):
-        x = data_format.to_backbone(samples.reshape(len(samples), -1))
-        return backbone.encode(x, BatchedCalls(64)).reshape(len(samples), -1)
-
-    return encode
+    return LatentEncoder(name, value_range=value_range, device=options.device).fit(X).transform
 
 
 def _pretrain(options):

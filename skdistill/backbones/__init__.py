@@ -8,11 +8,13 @@ are in [-1, 1] with the channels first; `calls` is a :class:`~skdistill.generate
 
 from skdistill.backbones.closed_form import ClosedFormBackbone, GaussianMixtureScore
 from skdistill.backbones.dit import DiTBackbone, find_backbone, shipped_backbones
+from skdistill.backbones.encoder import LatentEncoder
 
 __all__ = [
     "ClosedFormBackbone",
     "DiTBackbone",
     "GaussianMixtureScore",
+    "LatentEncoder",
     "find_backbone",
     "shipped_backbones",
 ]
