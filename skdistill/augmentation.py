@@ -80,11 +80,11 @@ def augment(x, names, generator, *, shared=False):
 
     Notes
     -----
-    The changes and their ranges are those of Differentiable Siamese Augmentation [1]_, except that
-    crops move half as far: on a split of CIFAR-10's training images, a ConvNet-3 gained a point
-    from that in ten epochs. There, images are standardised, where here they are in [-1, 1]: so grey
-    stands for the mean colour, and the same shift of brightness is a larger one. What comes from
-    outside is black, not grey.
+    The changes and their ranges are those of Differentiable Siamese Augmentation [1]_, except for
+    crops, which move half as far and are filled by reflection: on a split of CIFAR-10's training
+    images, ten epochs took a ConvNet-3 to 81.9% so, to 79.9% with black from outside and to 81.4%
+    without crops (one seed each). There, images are standardised, where here they are in [-1, 1]:
+    so the same shift of brightness is a larger one. Stretched and turned images have black outside.
 
     References
     ----------
@@ -121,7 +121,7 @@ def _crop(x, uniform):
     columns = _shifted(uniform(), width).expand(len(x), 1, -1)
     margins = [math.ceil(width / 16)] * 2 + [math.ceil(height / 16)] * 2
     # Channels last, so that one gather takes whole pixels.
-    padded = F.pad(x, margins, value=-1.0).permute(0, 2, 3, 1)
+    padded = F.pad(x, margins, mode="reflect").permute(0, 2, 3, 1)
     images = torch.arange(len(x), device=x.device)[:, None, None]
     return padded[images, rows.transpose(1, 2), columns].permute(0, 3, 1, 2)
 
