@@ -425,10 +425,13 @@ def _distill(options):
 def _students(options, X, *, value_range, names=None):
     """Return the judges of that name; a ConvNet for images, and a linear one."""
     params = {"device": options.device}
+    augmentation = tuple(getattr(options, "augmentation", ()))
     if options.data not in PROTOCOLS:
-        params |= {"value_range": value_range}
-        if options.subcommand == "evaluate":
-            params |= {"augmentation": tuple(options.augmentation)}
+        params |= {"value_range": value_range, "augmentation": augmentation}
+    elif augmentation:
+        raise ValueError(
+            f"--augmentation cannot be given with {options.data!r}, whose protocol is fixed."
+        )
     students = judges(options.data if options.data in PROTOCOLS else None, **params)
     if X.ndim == 2:
         students = {"linear": students["linear"]}
@@ -516,6 +519,14 @@ def _evaluate(options):
         value_range = infer_value_range(X)
     students = _students(options, X, value_range=value_range, names=options.students)
     seeds = _seeds(options, options.seeds)
+    network = next((name for name in students if name != "linear"), None)
+    features = options.features or ("values" if network is None else "student")
+    embed = None
+    # What cannot be compared so should be known before students are trained.
+    if features == "student" and network is None:
+        raise ValueError("--features student needs a network among --students.")
+    if features == "latents":
+        embed = _latents(options, X, value_range)
 
     sets = {"SET": lambda seed: (X_syn, y_syn)}
     sets |= _rival_sets(options.rivals, X, y, y_syn, options, value_range)
@@ -523,8 +534,8 @@ def _evaluate(options):
     scores = _accuracies(
         students, sets | {ALL: lambda seed: (X, y)}, (X_test, y_test), seeds, options
     )
-    kind = options.features or ("values" if X.ndim == 2 else "student")
-    embed = _embedding(kind, options, X, y, students, seeds[0], value_range)
+    if features == "student":
+        embed = train_student(students[network], X, y, seeds[0]).transform
     names = tqdm(sets, desc="comparing sets", unit="set", disable=True if options.quiet else None)
     figures = {
         name: compare_sets(X, y, *sets[name](seeds[0]), embed=embed, random_state=options.seed)
@@ -540,7 +551,7 @@ def _evaluate(options):
         }
         print(json.dumps(content, indent=2, default=str))
     elif not options.quiet:
-        space = {"student": f"features of {next(iter(students))} trained on them"}.get(kind, kind)
+        space = features if features != "student" else f"features of {network} trained on them"
         print(f"SET is {options.set}, {len(y_syn)} samples")
         print(format_accuracies(scores, len(y_test)))
         print(f"\nfigures against the {len(y)} real training samples, by {space}; first seed")
@@ -575,18 +586,13 @@ def _load_set(path, X, y):
     return X_syn, y_syn
 
 
-def _embedding(kind, options, X, y, students, seed, value_range):
-    """Return what turns samples into the features that sets are compared by, or None."""
-    if kind == "values":
-        return None
-    if kind == "student":
-        networks = [student for name, student in students.items() if name != "linear"]
-        if not networks:
-            raise ValueError("--features student needs a network among --students.")
-        return train_student(networks[0], X, y, seed).transform
+def _latents(options, X, value_range):
+    """Return what encodes samples by the backbone of the options."""
     name = _backbone_name(options)
-    if name == "closed-form":
-        raise ValueError("--features latents needs --backbone, one with an encoder.")
+    if name == "closed-form" or X.ndim == 2:
+        raise ValueError(
+            "--features latents needs images, and --backbone with an encoder for them."
+        )
     return LatentEncoder(name, value_range=value_range, device=options.device).fit(X).transform
 
 

@@ -260,13 +260,15 @@ def test_classes_that_a_set_lacks_are_left_out_with_a_warning(tmp_path, capsys):
         (["SET", "digits", "--test", "0.2"], "--test cannot be given with 'digits'"),
         (["SET", "digits", "--seeds", "0"], "--seeds=0 must be at least 1"),
         (["SET", "digits", "--students", "ResNet-18"], "cannot judge DATA='digits'; ConvNet, lin"),
+        (["SET", "digits", "--augmentation", "flip"], "cannot be given with 'digits', whose proto"),
         (["SET", "IRIS"], "give --test DATA or --test SHARE"),
         (["STRANGE", "IRIS", "--test", "0.2"], "has labels that DATA lacks: 5, 6, 7."),
         (["SET", "IRIS", "--test", "0.2"], "has samples of shape (8, 8), DATA has (4,)"),
         (["IRIS", "digits"], "has samples of shape (4,), DATA has (8, 8)"),
         (["IRIS", "IRIS", "--test", "0.2", "--students", "ConvNet"], "linear can"),
         (["IRIS", "IRIS", "--test", "0.2", "--features", "student"], "needs a network among"),
-        (["IRIS", "IRIS", "--test", "0.2", "--features", "latents"], "needs --backbone"),
+        (["IRIS", "IRIS", "--test", "0.2", "--features", "latents"], "latents needs images"),
+        (["SET", "digits", "--features", "latents", "--backbone", "closed-form"], "needs images"),
     ],
 )
 def test_what_cannot_be_judged_is_one_line_and_code_2(
