@@ -1,0 +1,67 @@
+"""What the benchmark of the judges says, and that its page says what was measured."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skdistill.baselines import RandomSubset
+from skdistill.datasets import load_fashion_mnist
+from skdistill.students import judges
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
+    sys.modules.pop("judges", None)
+    import judges
+
+    return judges
+
+
+def test_the_page_is_what_the_raw_results_say(benchmark):
+    assert benchmark.PAGE.read_text(encoding="utf-8") == benchmark.page(benchmark.read_raw())
+
+
+def test_raw_results_are_those_that_the_script_makes_each_once(benchmark):
+    lines = benchmark.RAW.read_text(encoding="utf-8").splitlines()
+    assert len(benchmark.read_raw()) == len(lines)
+    assert set(benchmark.read_raw()) <= set(benchmark.cells())
+
+
+@pytest.mark.parametrize(
+    ("data", "training", "low", "high"),
+    [
+        ("fashion-mnist", "all", 91.5, 95.5),
+        ("fashion-mnist", "random 10", 72.0, 76.0),
+        ("cifar10", "all", 82.8, 86.8),
+        ("cifar10", "random 10", 24.0, 33.0),
+    ],
+)
+def test_convnet_3_reaches_what_the_literature_reports(benchmark, data, training, low, high):
+    """Within two points of the published figures; 10 random images give 26 to 31 on CIFAR-10."""
+    values = benchmark.found(benchmark.read_raw(), f"students/{data}/{training}/ConvNet-3")
+    assert low <= np.mean(values) <= high
+
+
+def test_real_pairs_have_the_figures_that_they_should_have(benchmark):
+    results = benchmark.read_raw()
+    for pair, expected in benchmark.PAIRS.items():
+        for figure, value in zip(benchmark.FIGURES, expected, strict=True):
+            if value is not None:
+                values = benchmark.found(results, f"metrics/digits/{pair}", figure, 1.0)
+                # The means of halves of 628 images are a unit or two apart, of 64 values to 16.
+                tolerance = 2.0 if figure == "mean_distance" else 0.2
+                assert np.mean(values) == pytest.approx(value, abs=tolerance), (pair, figure)
+
+
+def test_ten_random_images_of_fashion_mnist(studied_data):
+    """A short form of the benchmark: a narrow ConvNet-3 and the protocol's settings."""
+    X, X_test, y, y_test = load_fashion_mnist()
+    X_few, y_few = RandomSubset(10, random_state=0).fit(X, y).sample()
+    judge = judges("fashion-mnist")["ConvNet-3"]
+    judge.set_params(width=32, steps=150, dtype="float32", random_state=0)
+    assert 0.62 < judge.fit(X_few, y_few).score(X_test[:2000], y_test[:2000]) < 0.80
