@@ -35,14 +35,14 @@ def test_raw_results_are_those_that_the_script_makes_each_once(benchmark):
 @pytest.mark.parametrize(
     ("data", "training", "low", "high"),
     [
-        ("fashion-mnist", "all", 91.5, 95.5),
+        ("fashion-mnist", "all", 91.0, 95.0),
         ("fashion-mnist", "random 10", 72.0, 76.0),
-        ("cifar10", "all", 82.8, 86.8),
+        ("cifar10", "all", 82.0, 86.0),
         ("cifar10", "random 10", 24.0, 33.0),
     ],
 )
 def test_convnet_3_reaches_what_the_literature_reports(benchmark, data, training, low, high):
-    """Within two points of the published figures; 10 random images give 26 to 31 on CIFAR-10."""
+    """Within two points of about 93 and 84 of all data, of 74 and 26 to 31 of ten random images."""
     values = benchmark.found(benchmark.read_raw(), f"students/{data}/{training}/ConvNet-3")
     assert low <= np.mean(values) <= high
 
