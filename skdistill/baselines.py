@@ -554,7 +554,7 @@ class DistributionMatching(_ClasswiseBaseline):
         Samples a class.
 
     steps : int, default=1000
-        Updates of each class. The paper takes 20,000; the first thousand bring most of the gain.
+        Updates of each class. The paper takes 20,000.
 
     batch_size : int, default=128
         Real images an update. The paper takes 256.

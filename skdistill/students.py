@@ -348,7 +348,7 @@ class ConvNetClassifier(_NetworkClassifier):
 
     compile : bool, default=False
         Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++
-        compiler and up to a minute, and then halves the time of a step on 32 x 32 images.
+        compiler. It takes up to a minute at first, and pays where training takes many.
 
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Where to train and predict. "auto" takes an accelerator where there is one.
@@ -499,7 +499,7 @@ class ResNetClassifier(_NetworkClassifier):
 
     compile : bool, default=False
         Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++
-        compiler and up to a minute, and then halves the time of a step on 32 x 32 images.
+        compiler. It takes up to a minute at first, and pays where training takes many.
 
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Where to train and predict. "auto" takes an accelerator where there is one.

@@ -14,7 +14,7 @@ tables to ``docs/benchmarks/judges.md``. It may be stopped at any time. ``--only
 results whose names match, so that several processes can share the work; ``--list`` names what is
 missing; ``--page`` writes the tables from what is there. The data are found by SKDISTILL_DATA or
 downloaded. On a CPU, glibc's allocator hands large blocks back and takes them anew at every step,
-which costs a third of the time; these keep them::
+which costs time; these keep them::
 
     export MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=4000000000
 """
@@ -52,7 +52,7 @@ PUBLISHED = {
     ("cifar10", "ConvNet-3", "random 10"): "26.0 ± 1.2 [1]",
 }
 RIVAL_SETS = (("digits", 1), ("digits", 10), ("digits", 50), ("fashion-mnist", 10))
-# A run of distribution matching is a tenth of the default, so that all of them fit in an hour.
+# Fewer steps than the default, so that all runs of distribution matching fit in an hour.
 MATCHING = {
     "digits": {"steps": 300, "augmentation": ("crop", "scale", "rotate")},
     "fashion-mnist": {"steps": 300, "dtype": "bfloat16"},
@@ -298,7 +298,8 @@ The protocol, `skdistill.students.PROTOCOLS`, was chosen on a split of CIFAR-10'
 before any method was judged on these data, and is the same for all sets of a data set: AdamW, of
 which the step size rises over the first fifth of the updates and falls to zero along half a cosine.
 A set is seen for `steps` updates or `epochs` passes, whichever is more. What crops are filled with
-was settled on that split too, after a first version had reached 80.7 on CIFAR-10's test images.
+was settled on that split too, after a first version, with black, had fallen short of the published
+figure on CIFAR-10's test images.
 
 {protocols}
 
