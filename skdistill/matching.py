@@ -116,11 +116,12 @@ def match_distribution(
         torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
         # It stays on the CPU, so that a seed means the same weights on every device.
         network = conv_net((*size, n_channels), 2, depth=depth, width=width).requires_grad_(False)
+        features = copy.deepcopy(network[:-1]).to(real.device)
         for _ in range(steps):
             for module in network.modules():
                 if isinstance(module, nn.Conv2d):
                     module.reset_parameters()
-            features = copy.deepcopy(network[:-1]).to(real.device)
+            features.load_state_dict(network[:-1].state_dict())
             batch = torch.randperm(len(real), generator=generator)[:batch_size].to(real.device)
             both = torch.cat([real[batch], synthetic])
             if augmentation:
