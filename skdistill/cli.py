@@ -499,7 +499,10 @@ def _evaluate(options):
             "Nothing is held out to test on: give --test DATA or --test SHARE. A set that was "
             "distilled with --test has to be judged with the same."
         )
-    X_syn, y_syn = _load_set(options.set, X, y)
+    value_range = PROTOCOLS.get(options.data, {}).get("value_range")
+    if value_range is None and X.ndim > 2:
+        value_range = infer_value_range(X)
+    X_syn, y_syn = _load_set(options.set, X, y, value_range)
     strangers = sorted(set(y_syn.tolist()) - set(y.tolist()), key=str)
     if strangers:
         raise ValueError(
@@ -514,9 +517,6 @@ def _evaluate(options):
             stacklevel=1,
         )
         (X, y), (X_test, y_test) = (X[kept[0]], y[kept[0]]), (X_test[kept[1]], y_test[kept[1]])
-    value_range = PROTOCOLS.get(options.data, {}).get("value_range")
-    if value_range is None and X.ndim > 2:
-        value_range = infer_value_range(X)
     students = _students(options, X, value_range=value_range, names=options.students)
     seeds = _seeds(options, options.seeds)
     network = next((name for name in students if name != "linear"), None)
@@ -565,7 +565,7 @@ def _evaluate(options):
     return 0
 
 
-def _load_set(path, X, y):
+def _load_set(path, X, y, value_range):
     """Load the set to judge, in the terms of the real data."""
     if (Path(path) / "manifest.json").exists():
         X_syn, y_syn = load_distilled(path)
@@ -580,9 +580,8 @@ def _load_set(path, X, y):
             f"SET={path!r} has samples of shape {X_syn.shape[1:]}, DATA has {X.shape[1:]}."
         )
     if X_syn.dtype == np.uint8 and X.dtype != np.uint8 and X.ndim > 2:
-        low_high = infer_value_range(X)
         x = to_networks(X_syn, (0.0, 255.0))
-        X_syn = from_networks(x, low_high, shape=X.shape[1:], dtype=X.dtype)
+        X_syn = from_networks(x, value_range, shape=X.shape[1:], dtype=X.dtype)
     return X_syn, y_syn
 
 
