@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from sklearn.svm import SVC
 
 import skdistill
-from skdistill import training
+from skdistill import training, training_loop
 from skdistill.datasets import load_digits_split
 from skdistill.pixels import from_networks, to_networks
 from skdistill.training import checkpoint_folder, pretrain
@@ -211,14 +211,14 @@ def test_labels_are_dropped_once_a_sample_in_a_run(small_images, tmp_path, monke
 
 def test_what_is_written_is_the_moving_average(small_images, tmp_path, monkeypatch):
     history = []
-    save = training._save_checkpoint
+    save = training_loop._save
 
     def save_and_record(path, step, seconds, model, *rest):
         if path.stem == "dit":
             history.append(model.proj_out_2.weight.detach().clone())
         save(path, step, seconds, model, *rest)
 
-    monkeypatch.setattr(training, "_save_checkpoint", save_and_record)
+    monkeypatch.setattr(training_loop, "_save", save_and_record)
     # So that the last checkpoint can be read.
     monkeypatch.setattr(training.shutil, "rmtree", lambda folder: None)
     settings = SHORT | {"vae_steps": 8, "steps": 8, "checkpoint_every": 1, "learning_rate": 0.03}

@@ -6,6 +6,7 @@ guidance_scale)`` in the terms of its scheduler's ``prediction_type``, and ``to(
 are in [-1, 1] with the channels first; `calls` is a :class:`~skdistill.generate.BatchedCalls`.
 """
 
+from skdistill.backbones.card import describe_backbone, write_card
 from skdistill.backbones.closed_form import ClosedFormBackbone, GaussianMixtureScore
 from skdistill.backbones.dit import DiTBackbone, find_backbone, shipped_backbones
 from skdistill.backbones.encoder import LatentEncoder
@@ -15,6 +16,8 @@ __all__ = [
     "DiTBackbone",
     "GaussianMixtureScore",
     "LatentEncoder",
+    "describe_backbone",
     "find_backbone",
     "shipped_backbones",
+    "write_card",
 ]

@@ -36,7 +36,7 @@ def shipped_backbones():
     return sorted(path.parent.name for path in WEIGHTS.glob("*/model_index.json"))
 
 
-def find_backbone(backbone, *, revision=None, local_files_only=False):
+def find_backbone(backbone, *, revision=None, local_files_only=False, weights=True):
     """Return the folder of a backbone, downloading it if it is named by a hub id.
 
     Parameters
@@ -49,6 +49,9 @@ def find_backbone(backbone, *, revision=None, local_files_only=False):
 
     local_files_only : bool, default=False
         Whether a hub id may only be taken from the local cache.
+
+    weights : bool, default=True
+        Whether weights are downloaded, or the configuration alone.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def find_backbone(backbone, *, revision=None, local_files_only=False):
                 name,
                 revision=revision,
                 local_files_only=local_files_only,
-                allow_patterns=["*.json", "*.safetensors"],
+                allow_patterns=["*.json", "*.safetensors"] if weights else "*.json",
             )
         )
     except (OSError, ValueError) as error:
@@ -99,14 +102,84 @@ def _hash_weights(folder):
     return digest.hexdigest()
 
 
-def _load_model(kind, folder, part, dtype):
-    """Load one network of a folder from safetensors, or raise ValueError saying what is wrong."""
-    path = folder / part
-    if not (path / "config.json").is_file():
+def read_config(folder, part, kind):
+    """Return the configuration of one network of a backbone.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the backbone.
+
+    part : str
+        The network's folder in it.
+
+    kind : type
+        The class of diffusers that it must be.
+
+    Returns
+    -------
+    config : dict
+        As in ``config.json``.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it is another network's.
+    """
+    path = folder / part / "config.json"
+    if not path.is_file():
         raise ValueError(
             f"backbone folder {str(folder)!r} has no {part}/config.json; it must be in diffusers' "
             "format, with vae, transformer and scheduler."
         )
+    config = read_json(path)
+    declared = config.get("_class_name", kind.__name__)
+    if declared != kind.__name__:
+        raise ValueError(
+            f"backbone folder {str(folder)!r} holds a {declared} in {part}; only "
+            f"{kind.__name__} is supported there."
+        )
+    return config
+
+
+def read_json(path):
+    """Return what a file of JSON holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    content : object
+        What it holds; an empty dict where there is no such file.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no JSON: {error}") from error
+
+
+def check_weights(folder, part):
+    """Raise ValueError if a network of a backbone has no weights that may be loaded.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the backbone.
+
+    part : str
+        The network's folder in it.
+    """
+    path = folder / part
     if not list(path.glob("*.safetensors")):
         pickled = [p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
         found = f"only pickled weights ({', '.join(sorted(pickled))})" if pickled else "no weights"
@@ -114,12 +187,13 @@ def _load_model(kind, folder, part, dtype):
             f"backbone folder {str(folder)!r} has {found} in {part}; only safetensors are loaded. "
             "For a hub id, name a revision that has them: revision='refs/pr/1', for example."
         )
-    declared = json.loads((path / "config.json").read_text()).get("_class_name", kind.__name__)
-    if declared != kind.__name__:
-        raise ValueError(
-            f"backbone folder {str(folder)!r} holds a {declared} in {part}; only "
-            f"{kind.__name__} is supported there."
-        )
+
+
+def _load_model(kind, folder, part, dtype):
+    """Load one network of a folder from safetensors, or raise ValueError saying what is wrong."""
+    read_config(folder, part, kind)
+    check_weights(folder, part)
+    path = folder / part
     try:
         model = kind.from_pretrained(
             path,
@@ -188,8 +262,7 @@ class DiTBackbone:
         self.transformer = _load_model(transformer, folder, "transformer", dtype)
         self.vae = _load_model(diffusers.AutoencoderKL, folder, "vae", "float32")
         self.default_scheduler = self._load_scheduler(folder)
-        index = folder / "model_index.json"
-        settings = json.loads(index.read_text()) if index.is_file() else {}
+        settings = read_json(folder / "model_index.json")
         self.id2label = {int(k): str(v) for k, v in settings.get("id2label", {}).items()}
         self.value_range = settings.get("value_range")
         self.guidance_scale = float(settings.get("guidance_scale", DEFAULT_GUIDANCE_SCALE))
@@ -204,7 +277,7 @@ class DiTBackbone:
         path = folder / "scheduler" / "scheduler_config.json"
         if not path.is_file():
             raise ValueError(f"backbone folder {str(folder)!r} has no scheduler configuration.")
-        name = json.loads(path.read_text()).get("_class_name", "DDPMScheduler")
+        name = read_json(path).get("_class_name", "DDPMScheduler")
         return getattr(diffusers, name).from_pretrained(path.parent)
 
     def class_indices(self, classes, class_map=None):
