@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from skdistill import ManifoldGDDistiller, __version__, load_distilled
 from skdistill.augmentation import AUGMENTATIONS
 from skdistill.backbones import LatentEncoder, shipped_backbones
-from skdistill.baselines import DistributionMatching, rivals
+from skdistill.baselines import rivals
 from skdistill.datasets import (
     load_cifar10,
     load_digits_split,
@@ -27,9 +27,10 @@ from skdistill.datasets import (
 )
 from skdistill.evaluation import accuracies, format_accuracies, format_figures, train_student
 from skdistill.io import class_folder, write_atomically
+from skdistill.matching import DistributionMatching
 from skdistill.metrics import compare_sets
 from skdistill.pixels import from_networks, infer_value_range, to_networks
-from skdistill.students import PROTOCOLS, judges
+from skdistill.protocols import PROTOCOLS, judges
 from skdistill.training import checkpoint_folder, pretrain
 
 __all__ = ["main"]

@@ -51,7 +51,7 @@ from skdistill.guidance import (
 from skdistill.hierarchy import HierarchicalIPC
 from skdistill.io import RunDirectory, class_folder, load_distilled
 from skdistill.pixels import infer_format
-from skdistill.students import linear_student
+from skdistill.protocols import linear_student
 from skdistill.tangent import TangentProjector
 from skdistill.validation import IPC_CONSTRAINT, check_ipc, pick_device
 

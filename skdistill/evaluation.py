@@ -49,7 +49,7 @@ def accuracies(students, sets, test, seeds, *, progress=None):
     Parameters
     ----------
     students : dict of str to classifier
-        Not fitted. Those that :func:`skdistill.students.judges` returns take images and rows.
+        Not fitted. Those that :func:`skdistill.protocols.judges` returns take images and rows.
 
     sets : dict of str to callable
         Each takes a seed and returns (X, y).
@@ -70,10 +70,10 @@ def accuracies(students, sets, test, seeds, *, progress=None):
 
     Examples
     --------
-    >>> from skdistill.baselines import RandomSubset
     >>> from skdistill.datasets import load_digits_split
     >>> from skdistill.evaluation import accuracies
-    >>> from skdistill.students import linear_student
+    >>> from skdistill.protocols import linear_student
+    >>> from skdistill.subsets import RandomSubset
     >>> X, X_test, y, y_test = load_digits_split()
     >>> sets = {"random": lambda seed: RandomSubset(10, random_state=seed).fit(X, y).sample()}
     >>> scores = accuracies({"linear": linear_student()}, sets, (X_test, y_test), range(2))

@@ -940,9 +940,9 @@ def compare_sets(X_real, y_real, X_syn, y_syn, *, embed=None, max_samples=1000, 
 
     Examples
     --------
-    >>> from skdistill.baselines import RandomSubset
     >>> from skdistill.datasets import load_digits_split
     >>> from skdistill.metrics import compare_sets
+    >>> from skdistill.subsets import RandomSubset
     >>> X_train, _, y_train, _ = load_digits_split()
     >>> X_syn, y_syn = RandomSubset(ipc=10, random_state=0).fit(X_train, y_train).sample()
     >>> comparison = compare_sets(X_train, y_train, X_syn, y_syn)  # doctest: +SKIP

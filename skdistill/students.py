@@ -1,4 +1,4 @@
-"""The models that judge a distilled set: trained on it from scratch, tested on real data."""
+"""The networks that judge a distilled set: trained on it from scratch, tested on real data."""
 
 import math
 from numbers import Integral, Real
@@ -7,9 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, LabelEncoder, StandardScaler
+from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -23,36 +21,12 @@ from skdistill.networks import conv_net, resnet
 from skdistill.pixels import check_value_range, infer_value_range, to_networks
 from skdistill.validation import pick_device
 
-__all__ = ["PROTOCOLS", "ConvNetClassifier", "ResNetClassifier", "judges", "linear_student"]
+__all__ = ["ConvNetClassifier", "ResNetClassifier"]
 
 # Pixels a side of images that are trained on by one thread.
 SMALL = 16
 # Share of the updates over which the step size rises.
 WARM = 0.2
-
-# How the students of each data set are trained, on whatever set: fixed before any method was tuned,
-# on a split of the training data.
-PROTOCOLS = {
-    "digits": {"steps": 500, "epochs": 10, "batch_size": 64, "value_range": (0, 16)},
-    "fashion-mnist": {
-        "steps": 500,
-        "epochs": 8,
-        "batch_size": 64,
-        "learning_rate": 3e-3,
-        "augmentation": ("flip", "crop"),
-        "value_range": (0, 255),
-        "dtype": "bfloat16",
-    },
-    "cifar10": {
-        "steps": 500,
-        "epochs": 12,
-        "batch_size": 64,
-        "learning_rate": 3e-3,
-        "augmentation": ("flip", "crop"),
-        "value_range": (0, 255),
-        "dtype": "bfloat16",
-    },
-}
 
 
 class _NetworkClassifier(ClassifierMixin, BaseEstimator):
@@ -602,84 +576,8 @@ class ResNetClassifier(_NetworkClassifier):
         )
 
 
-def linear_student():
-    """Return the linear classifier by which distilled sets are judged.
-
-    Returns
-    -------
-    student : sklearn.pipeline.Pipeline
-        A logistic regression on features of zero mean and unit variance, not fitted. It takes flat
-        rows and images.
-
-    Examples
-    --------
-    >>> from skdistill.datasets import load_digits_split
-    >>> from skdistill.students import linear_student
-    >>> X_train, X_test, y_train, y_test = load_digits_split()
-    >>> student = linear_student().fit(X_train, y_train)
-    >>> student.score(X_test, y_test) > 0.95
-    True
-    """
-    return make_pipeline(
-        FunctionTransformer(_to_rows), StandardScaler(), LogisticRegression(max_iter=1000)
-    )
-
-
-def judges(protocol=None, **params):
-    """Return the students that judge sets of one data set, by its protocol.
-
-    Parameters
-    ----------
-    protocol : {"digits", "fashion-mnist", "cifar10"} or None, default=None
-        The data set. Its settings are those of `PROTOCOLS`; all methods are judged by the same.
-        None is for other data: the defaults of each student, and a ConvNet as deep as the images
-        allow.
-
-    **params : dict
-        What to set besides, such as ``device`` and ``compile``, of
-        :class:`ConvNetClassifier` and :class:`ResNetClassifier`.
-
-    Returns
-    -------
-    students : dict of str to classifier
-        Not fitted: a ConvNet, a linear model and, but for digits, ResNet-18 and ResNetAP-10, which
-        need images of at least 16 pixels a side.
-
-    Raises
-    ------
-    ValueError
-        If there is no such protocol.
-
-    Examples
-    --------
-    >>> from skdistill.students import judges
-    >>> list(judges("cifar10"))
-    ['ConvNet-3', 'ResNet-18', 'ResNetAP-10', 'linear']
-    >>> list(judges("digits"))
-    ['ConvNet-2', 'linear']
-    """
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise ValueError(
-            f"protocol={protocol!r} must be one of {', '.join(map(repr, PROTOCOLS))}, or None."
-        )
-    settings = PROTOCOLS.get(protocol, {}) | params
-    if protocol == "digits":
-        return {"ConvNet-2": ConvNetClassifier(2, **settings), "linear": linear_student()}
-    name, depth = ("ConvNet", None) if protocol is None else ("ConvNet-3", 3)
-    return {
-        name: ConvNetClassifier(depth, **settings),
-        "ResNet-18": ResNetClassifier(18, **settings),
-        "ResNetAP-10": ResNetClassifier(10, pooling=True, **settings),
-        "linear": linear_student(),
-    }
-
-
 def _warm_then_cosine(progress):
     """Return the share of the largest step size after a share of the updates."""
     if progress < WARM:
         return (progress + 1e-3) / WARM
     return 0.5 * (1.0 + math.cos(math.pi * (progress - WARM) / (1.0 - WARM)))
-
-
-def _to_rows(X):
-    return np.reshape(X, (len(X), -1))

@@ -46,6 +46,11 @@ def write_dit_folder(
     return folder
 
 
+def rows_of(X):
+    """Return the rows of X as a set."""
+    return {row.tobytes() for row in X}
+
+
 @pytest.fixture
 def dit_folder(tmp_path):
     return write_dit_folder(tmp_path / "dit", names=["0", "1", "2"])

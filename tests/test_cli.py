@@ -15,12 +15,14 @@ from sklearn.datasets import load_iris
 import skdistill
 from skdistill import load_distilled
 from skdistill.backbones import DiTBackbone, find_backbone
-from skdistill.baselines import DistributionMatching, RandomSubset
 from skdistill.cli import _build_parser, main
 from skdistill.datasets import load_digits_split
 from skdistill.generate import BatchedCalls
+from skdistill.matching import DistributionMatching
 from skdistill.metrics import compare_sets, mean_distance
-from skdistill.students import PROTOCOLS, ConvNetClassifier, linear_student
+from skdistill.protocols import PROTOCOLS, linear_student
+from skdistill.students import ConvNetClassifier
+from skdistill.subsets import RandomSubset
 from skdistill.training import checkpoint_folder
 
 

@@ -8,8 +8,8 @@ from sklearn.exceptions import NotFittedError
 
 from skdistill import ManifoldGDDistiller
 from skdistill.backbones import LatentEncoder
-from skdistill.baselines import HierarchySubset
 from skdistill.datasets import load_digits_split
+from skdistill.subsets import HierarchySubset
 
 X, X_TEST, Y, _ = load_digits_split()
 

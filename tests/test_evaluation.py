@@ -5,7 +5,7 @@ from sklearn.datasets import load_iris
 
 from skdistill.evaluation import accuracies, format_accuracies, format_figures, train_student
 from skdistill.metrics import compare_sets
-from skdistill.students import linear_student
+from skdistill.protocols import linear_student
 
 X, Y = load_iris(return_X_y=True)
 

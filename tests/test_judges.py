@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skdistill.baselines import RandomSubset
 from skdistill.datasets import load_fashion_mnist
-from skdistill.students import judges
+from skdistill.protocols import judges
+from skdistill.subsets import RandomSubset
 
 ROOT = Path(__file__).parents[1]
 

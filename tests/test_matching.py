@@ -1,11 +1,21 @@
+import inspect
+import pickle
+import sys
+
+import numpy as np
 import pytest
 import torch
+from conftest import rows_of
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
 from torch import nn
 
 import skdistill.matching
 from skdistill.augmentation import AUGMENTATIONS
 from skdistill.datasets import load_digits_split
-from skdistill.matching import match_distribution
+from skdistill.matching import DistributionMatching, match_distribution
 from skdistill.networks import conv_net
 
 X, _, Y, _ = load_digits_split()
@@ -181,3 +191,178 @@ def test_colour_depth_half_precision_and_progress():
 def test_bad_settings_are_refused_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
         match(**settings)
+
+
+@pytest.fixture(scope="module")
+def matched():
+    return matching().fit(X, Y).sample()
+
+
+def matching(**params):
+    settings = {"ipc": 2, "steps": 8, "width": 16, "augmentation": ["crop"], "random_state": 0}
+    return DistributionMatching(**settings | {"value_range": (0, 16), "device": "cpu"} | params)
+
+
+def start_of(X, Y, **params):
+    return matching(steps=0, **params).fit(X, Y).sample()[0]
+
+
+class TestDistributionMatching:
+    def test_mean_features_are_nearer_to_the_class_than_those_of_the_start(self):
+        few = Y < 3
+        settings = {"ipc": 5, "steps": 40, "width": 32}
+        X_syn, y_syn = matching(**settings).fit(X[few], Y[few]).sample()
+        start = start_of(X[few], Y[few], ipc=5)
+        torch_state = torch.get_rng_state()
+
+        def distance(images, label):
+            gap = 0.0
+            for seed in range(5):
+                torch.manual_seed(10_000 + seed)
+                features = conv_net((8, 8), 2, width=48)[:-1]
+                real, other = (
+                    features(torch.from_numpy(x[:, None] / 8 - 1).float()).mean(dim=0)
+                    for x in (X[label == Y], images[y_syn == label])
+                )
+                gap += (real - other).square().sum().item()
+            return gap
+
+        for label in range(3):
+            assert distance(X_syn, label) < 0.7 * distance(start, label)
+        torch.set_rng_state(torch_state)
+
+    @pytest.mark.parametrize(
+        ("convert", "value_range"),
+        [
+            (lambda X: X, (0, 16)),
+            (lambda X: (X / 16).astype(np.float32), None),
+            (lambda X: np.rint(X * 15).astype(np.uint8), None),
+            (lambda X: X.reshape(len(X), 64), (0, 16)),
+            (lambda X: X[..., None], (0, 16)),
+            (lambda X: np.stack([X, X[:, ::-1], 16 - X], axis=-1).astype(np.uint16), (0, 16)),
+            (lambda X: X[:, :7, :5] - 20, (-20, -4)),
+        ],
+        ids=["images", "unit floats", "bytes", "rows", "a channel", "colour", "odd sizes"],
+    )
+    def test_samples_are_in_the_shape_dtype_and_range_of_the_data(self, convert, value_range):
+        few = Y < 2
+        data = convert(X)[few]
+        image_shape = (8, 8) if data.ndim == 2 else None
+        rival = matching(value_range=value_range, image_shape=image_shape, learning_rate=50.0)
+        X_syn, y_syn = rival.fit(data, Y[few]).sample()
+        assert X_syn.shape == (4, *data.shape[1:])
+        assert X_syn.dtype == data.dtype
+        assert_array_equal(y_syn, [0, 0, 1, 1])
+        low, high = value_range or ((0, 255) if data.dtype == np.uint8 else (0, 1))
+        # Large steps go to the ends of the range, and are stopped there.
+        assert_allclose([X_syn.min(), X_syn.max()], [low, high], atol=1e-5)
+
+    def test_rows_and_images_give_the_same_set(self, matched):
+        rows = matching(image_shape=(8, 8)).fit(X.reshape(-1, 64), Y).sample()[0]
+        assert_allclose(rows.reshape(-1, 8, 8), matched[0], atol=1e-5)
+
+    def test_seed_fixes_the_set_and_leaves_the_global_generator_alone(self, matched):
+        state = torch.get_rng_state()
+        fitted = matching().fit(X, Y)
+        assert_array_equal(fitted.sample()[0], matched[0])
+        assert_array_equal(fitted.sample()[0], matched[0])
+        assert_array_equal(fitted.fit(X, Y).sample()[0], matched[0])
+        assert torch.equal(torch.get_rng_state(), state)
+        assert not np.array_equal(matching(random_state=1).fit(X, Y).sample()[0], matched[0])
+
+    def test_no_steps_give_random_real_images(self):
+        start, y_syn = matching(steps=0).fit(X, Y).sample()
+        for label in range(10):
+            assert rows_of(start[y_syn == label]) <= rows_of(X[label == Y])
+        assert len(rows_of(start)) == 20
+        assert not np.array_equal(start, start_of(X, Y, random_state=1))
+        data = np.rint(X * 15).astype(np.uint8)
+        assert rows_of(start_of(data, Y, value_range=None)) <= rows_of(data)
+
+    def test_steps_leave_the_start_behind(self, matched):
+        assert (np.abs(matched[0] - start_of(X, Y)).max(axis=(1, 2)) > 1e-3).all()
+
+    def test_a_class_does_not_see_the_others(self, matched):
+        few = Y < 3
+        data = np.where((Y == 2)[:, None, None], 16 - X, X)[few]
+        X_syn, y_syn = matching().fit(data, Y[few]).sample()
+        assert_array_equal(X_syn[y_syn < 2], matched[0][matched[1] < 2])
+        assert not np.array_equal(X_syn[y_syn == 2], matched[0][matched[1] == 2])
+
+    def test_counts_may_differ_by_class(self):
+        few = Y < 2
+        fitted = matching(ipc={0: 3, 1: 1}, steps=1).fit(X[few], Y[few])
+        assert_array_equal(fitted.sample()[1], [0] * 3 + [1])
+        assert_array_equal(fitted.sample({0: 1, 1: 2})[1], [0, 1, 1])
+
+    def test_small_class_gives_all_its_rows_with_a_warning(self):
+        keep = np.r_[np.flatnonzero(Y == 0)[:4], np.flatnonzero(Y == 1)]
+        fitted = matching(ipc=10, steps=0).fit(X[keep], Y[keep])
+        with pytest.warns(UserWarning, match="Class 0 has rows for 4 samples, fewer than") as w:
+            X_syn, y_syn = fitted.sample()
+        assert w[0].filename == __file__
+        assert_array_equal(y_syn, [0] * 4 + [1] * 10)
+        assert rows_of(X_syn[:4]) == rows_of(X[keep][:4])
+
+    def test_one_image_a_class_stays_as_it_is(self):
+        # Whatever the change, the only real image is the start.
+        everything = list(
+            inspect.signature(DistributionMatching).parameters["augmentation"].default
+        )
+        X_syn, _ = matching(ipc=1, augmentation=everything).fit(X[:1], Y[:1]).sample()
+        assert_allclose(X_syn, X[:1], atol=1e-4)
+
+    def test_labels_and_parameters_are_kept(self):
+        few = Y < 2
+        labels = Y[few].astype(str).astype(object)
+        rival = matching(steps=1)
+        params = rival.get_params()
+        fitted = pickle.loads(pickle.dumps(clone(rival).fit(X[few], labels)))
+        X_syn, y_syn = fitted.sample()
+        assert y_syn.dtype == object
+        assert_array_equal(X_syn, rival.fit(X[few], labels).sample()[0])
+        assert rival.get_params() == params
+        tags = get_tags(rival)
+        assert tags.input_tags.three_d_array
+        assert tags.target_tags.required
+
+    def test_half_precision_and_verbosity(self, matched, capsys, monkeypatch):
+        few = Y < 1
+        half = matching(dtype="bfloat16").fit(X[few], Y[few]).sample()[0]
+        assert_allclose(half, matched[0][:2], atol=4)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        matching(verbose=1).fit(X[few], Y[few]).sample()
+        assert "/8 " in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("params", "data", "message"),
+        [
+            ({}, X.reshape(-1, 64), r"flat rows, its shape is \(1257, 64\); give image_shape="),
+            ({"image_shape": (7, 8)}, X.reshape(-1, 64), r"image_shape=\(7, 8\) must be"),
+            ({"image_shape": (-8, -8)}, X.reshape(-1, 64), r"got \(-8, -8\)"),
+            ({}, X.reshape(-1, 2, 4, 4, 2), r"got \(2, 4, 4, 2\)"),
+            ({}, np.full_like(X, np.nan), "X contains NaN"),
+            ({}, X[1:], "inconsistent numbers of samples"),
+            ({"value_range": (16, 0)}, X, "value_range must be"),
+            ({"augmentation": "flip"}, X, "'augmentation' parameter"),
+            ({"augmentation": {"flip"}}, X, "must be a sequence of names among 'flip'"),
+            ({"augmentation": ["crop", "zoom"]}, X, "'flip', 'crop', .*, got 'zoom'"),
+            ({"steps": -1}, X, "'steps' parameter"),
+            ({"batch_size": 0}, X, "'batch_size' parameter"),
+            ({"dtype": "float16"}, X, "'dtype' parameter"),
+        ],
+    )
+    def test_bad_input_is_refused_by_fit(self, params, data, message):
+        with pytest.raises(ValueError, match=message):
+            matching(**params).fit(data, Y)
+
+    def test_bad_use_is_refused_by_sample(self):
+        with pytest.raises(NotFittedError):
+            matching().sample()
+        with pytest.raises(ValueError, match="8 x 8 pixels allow a depth of at most 3, got 4"):
+            matching(depth=4).fit(X, Y).sample()
+        with pytest.raises(ValueError, match="1 x 8 pixels are too small for a ConvNet"):
+            matching().fit(X[:, :1], Y).sample()
+        with pytest.raises(ValueError, match="device='abacus' is not there"):
+            matching(device="abacus").fit(X, Y).sample()

@@ -18,8 +18,8 @@ from scipy.stats import ortho_group
 from sklearn import config_context
 
 from skdistill import metrics
-from skdistill.baselines import RandomSubset
 from skdistill.datasets import load_digits_split
+from skdistill.subsets import RandomSubset
 
 X, X_TEST, Y, Y_TEST = load_digits_split()
 

@@ -29,10 +29,13 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import clone
 
-from skdistill.baselines import DistributionMatching, RandomSubset, rivals
+from skdistill.baselines import rivals
 from skdistill.datasets import load_cifar10, load_digits_split, load_fashion_mnist
+from skdistill.matching import DistributionMatching
 from skdistill.metrics import compare_sets
-from skdistill.students import PROTOCOLS, ConvNetClassifier, judges
+from skdistill.protocols import PROTOCOLS, judges
+from skdistill.students import ConvNetClassifier
+from skdistill.subsets import RandomSubset
 
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "judges.jsonl"
@@ -294,7 +297,7 @@ JPEG, which loses a little. Published accuracies are means ± standard deviation
 [1] B. Zhao, K. R. Mopuri, H. Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021, with
 other training: hundreds of epochs, and no augmentation for the random images.
 
-The protocol, `skdistill.students.PROTOCOLS`, was chosen on a split of CIFAR-10's training images
+The protocol, `skdistill.protocols.PROTOCOLS`, was chosen on a split of CIFAR-10's training images
 before any method was judged on these data, and is the same for all sets of a data set: AdamW, of
 which the step size rises over the first fifth of the updates and falls to zero along half a cosine.
 A set is seen for `steps` updates or `epochs` passes, whichever is more. What crops are filled with
