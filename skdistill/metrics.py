@@ -51,6 +51,9 @@ SURFACE_SLACK = 1e-9
 
 EMBEDDING_BATCH = 256
 
+# Where the square of a bandwidth, and its inverse, are floats with room for squared distances.
+BANDWIDTHS = (1e-150, 1e150)
+
 SAMPLING_CONSTRAINTS = {
     "max_samples": [Interval(Integral, 2, None, closed="left")],
     "random_state": ["random_state"],
@@ -408,7 +411,7 @@ def mean_cosine(real, synthetic):
 
 
 @validate_params(
-    {"bandwidth": [Interval(Real, 0, None, closed="neither"), None], **SAMPLING_CONSTRAINTS},
+    {"bandwidth": [Interval(Real, *BANDWIDTHS, closed="both"), None], **SAMPLING_CONSTRAINTS},
     prefer_skip_nested_validation=True,
 )
 def mmd(real, synthetic, *, bandwidth=None, max_samples=1000, random_state=None):
@@ -431,7 +434,8 @@ def mmd(real, synthetic, *, bandwidth=None, max_samples=1000, random_state=None)
         The synthetic set.
 
     bandwidth : float, default=None
-        The h of the kernel. None takes the median distance between two of `max_samples` real rows.
+        The h of the kernel, from 1e-150 to 1e150. None takes the median distance between two of
+        `max_samples` real rows.
 
     max_samples : int, default=1000
         Where there are more real rows, they are cut at random into blocks of this size, and the
@@ -444,7 +448,8 @@ def mmd(real, synthetic, *, bandwidth=None, max_samples=1000, random_state=None)
     -------
     discrepancy : float
         Zero on average where both sets come from one distribution, so often a little below. At most
-        2. nan where a set has fewer than two rows, or where the median distance is zero.
+        2. nan where a set has fewer than two rows, or where the median distance is zero, or too
+        small for a bandwidth.
 
     Raises
     ------
@@ -484,7 +489,7 @@ def mmd(real, synthetic, *, bandwidth=None, max_samples=1000, random_state=None)
         order = check_random_state(random_state).permutation(len(real))
     if bandwidth is None:
         bandwidth = np.median(pdist(real[order[:max_samples]] - origin))
-        if bandwidth == 0.0:
+        if bandwidth < BANDWIDTHS[0]:
             return math.nan
     gamma = 0.5 / bandwidth**2
 

@@ -1,9 +1,11 @@
 import json
 import math
+import re
 import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -634,10 +636,21 @@ def test_sets_that_do_not_fit_are_refused(metric):
         metric([["a"]], [["b"]])
 
 
-@pytest.mark.parametrize("bandwidth", [0, -1.0, "median"])
-def test_bandwidth_must_be_positive(bandwidth):
-    with pytest.raises(ValueError, match="'bandwidth' parameter of mmd"):
+@pytest.mark.parametrize("bandwidth", [0, -1.0, 1e-200, 1e200, "median"])
+def test_bandwidth_must_be_positive_with_a_square(bandwidth):
+    message = r"'bandwidth' parameter of mmd .* range \[1e-150, 1e\+150\] or None. Got "
+    with pytest.raises(ValueError, match=message + re.escape(repr(bandwidth))):
         metrics.mmd(X, X, bandwidth=bandwidth)
+
+
+def test_the_ends_of_the_bandwidths_tell_all_rows_apart_or_none():
+    rows = np.arange(12.0).reshape(6, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metrics.mmd(rows, rows + 0.5, bandwidth=1e-150) == 0.0
+        assert metrics.mmd(rows, np.ones((2, 2)), bandwidth=1e-150) == 1.0
+        assert metrics.mmd(rows, np.ones((2, 2)), bandwidth=1e150) == 0.0
+        assert math.isnan(metrics.mmd(rows * 1e-160, rows * 1e-160))
 
 
 def test_numbers_of_samples_and_neighbors_are_checked():
