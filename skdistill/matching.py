@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from sklearn.base import _fit_context
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from threadpoolctl import threadpool_limits
 from torch import nn
@@ -141,6 +143,7 @@ class DistributionMatching(ClasswiseBaseline):
         self.random_state = random_state
         self.verbose = verbose
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Keep the images that samples are made from.
 
@@ -163,24 +166,27 @@ class DistributionMatching(ClasswiseBaseline):
         ValueError
             If `X` holds no images, `y` does not fit it, or a kind of change is unknown.
         """
-        super().fit(X, y)
+        X = check_array(X, allow_nd=True, input_name="X", estimator=self)
         check_augmentation(self.augmentation)
-        self._format = infer_format(
-            self._X.reshape(len(self._X), -1),
-            self._X.shape[1:],
+        images = infer_format(
+            X.reshape(len(X), -1),
+            X.shape[1:],
             image_shape=self.image_shape,
             value_range=self.value_range,
         )
-        if self._format.image_shape is None:
+        if images.image_shape is None:
             raise ValueError(
-                f"X has flat rows, its shape is {self._X.shape}; give image_shape=(height, width) "
-                "or (height, width, channels)."
+                f"X has flat rows, its shape is {X.shape}; give image_shape=(height, width) or "
+                "(height, width, channels)."
             )
-        if len(self._format.image_shape) not in (2, 3) or min(self._format.image_shape) < 1:
+        if len(images.image_shape) not in (2, 3) or min(images.image_shape) < 1:
             raise ValueError(
                 "Images must have the shape (height, width) or (height, width, channels), got "
-                f"{self._format.image_shape}."
+                f"{images.image_shape}."
             )
+        # Nothing is kept before all is checked: a fit that fails leaves what was there.
+        super().fit(X, y)
+        self._format = images
         return self
 
     def _n_available(self, rows):

@@ -357,6 +357,22 @@ class TestDistributionMatching:
         with pytest.raises(ValueError, match=message):
             matching(**params).fit(data, Y)
 
+    @pytest.mark.parametrize(
+        ("data", "labels", "message"),
+        [(X.reshape(-1, 64), Y, "flat rows"), (X, Y[1:], "inconsistent numbers of samples")],
+        ids=["data", "labels"],
+    )
+    def test_a_fit_that_fails_leaves_what_was_there(self, data, labels, message):
+        rival = matching(steps=0, value_range=None)
+        with pytest.raises(ValueError, match=message):
+            rival.fit(data, labels)
+        with pytest.raises(NotFittedError):
+            rival.sample()
+        before = rival.fit(np.rint(X * 15).astype(np.uint8), Y).sample()[0]
+        with pytest.raises(ValueError, match=message):
+            rival.fit(data, labels)
+        assert_array_equal(rival.sample()[0], before)
+
     def test_bad_use_is_refused_by_sample(self):
         with pytest.raises(NotFittedError):
             matching().sample()
