@@ -91,7 +91,7 @@ def judges(protocol=None, **params):
     >>> list(judges("digits"))
     ['ConvNet-2', 'linear']
     """
-    if protocol is not None and protocol not in PROTOCOLS:
+    if protocol is not None and not (isinstance(protocol, str) and protocol in PROTOCOLS):
         raise ValueError(
             f"protocol={protocol!r} must be one of {', '.join(map(repr, PROTOCOLS))}, or None."
         )

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -17,8 +19,13 @@ def test_judges_follow_the_protocol_of_the_data():
                 assert judge.device == "cpu"
     # A mirrored digit is another sign.
     assert judges("digits")["ConvNet-2"].augmentation == ()
-    with pytest.raises(ValueError, match="protocol='mnist' must be one of 'digits'"):
-        judges("mnist")
+
+
+@pytest.mark.parametrize("protocol", ["mnist", ["digits"], np.array(["digits", "cifar10"]), 10])
+def test_unknown_protocols_are_refused(protocol):
+    expected = "must be one of 'digits', 'fashion-mnist', 'cifar10', or None."
+    with pytest.raises(ValueError, match=re.escape(f"protocol={protocol!r} {expected}")):
+        judges(protocol)
 
 
 def test_linear_student_takes_images():
