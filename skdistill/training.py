@@ -255,9 +255,7 @@ def pretrain(
         set_seed(*seed, 0)
         dit = _make_dit(latents, len(classes), settings).to(device)
         if device.type == "cpu":
-            # Fused attention loses there at the few dozen tokens of a small backbone.
-            for block in dit.transformer_blocks:
-                block.attn1.set_processor(AttnProcessor())
+            _use_plain_attention(dit)
         loss = _dit_loss(dit, latents, np.searchsorted(classes, y), scheduler, settings)
         dit, dit_log = train(dit, loss, steps, seed, partial / "dit.safetensors", **loop)
 
@@ -468,6 +466,15 @@ def _make_dit(latents, n_classes, settings):
     torch.nn.init.zeros_(dit.proj_out_1.weight)
     torch.nn.init.zeros_(dit.proj_out_2.weight)
     return dit
+
+
+def _use_plain_attention(dit):
+    """Have a DiT compute attention by plain products, in place.
+
+    On a CPU the fused kernels lose at the few dozen tokens of a small backbone.
+    """
+    for block in dit.transformer_blocks:
+        block.attn1.set_processor(AttnProcessor())
 
 
 def _vae_loss(vae, X, settings):
