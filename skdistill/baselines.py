@@ -86,7 +86,9 @@ class ClusterMeans(ClasswiseBaseline):
         return centers.astype(rows.dtype)
 
 
-def rivals(ipc=10, backbone="closed-form", *, random_state=None, **distiller_params):
+def rivals(
+    ipc=10, backbone="closed-form", *, diffusion=True, random_state=None, **distiller_params
+):
     """Make one of each rival that needs no training, and the distiller, for a table of them.
 
     - "random real", "herding", "k-center", "k-means medoids", "hierarchy medoids": real rows,
@@ -108,6 +110,10 @@ def rivals(ipc=10, backbone="closed-form", *, random_state=None, **distiller_par
 
     backbone : str, path-like or backbone, default="closed-form"
         Of all that need one, see :class:`~skdistill.ManifoldGDDistiller`.
+
+    diffusion : bool, default=True
+        Whether to make those that need a diffusion model, from "decoded centroids" on: the others
+        are a matter of seconds.
 
     random_state : int, RandomState instance or None, default=None
         Seeds each of them.
@@ -155,6 +161,16 @@ def rivals(ipc=10, backbone="closed-form", *, random_state=None, **distiller_par
     MGD: 6
     ManifoldGD: 6
     """
+    made = {
+        "random real": RandomSubset(ipc, random_state=random_state),
+        "herding": HerdingSubset(ipc),
+        "k-center": KCenterSubset(ipc),
+        "k-means medoids": MedoidSubset(ipc, random_state=random_state),
+        "hierarchy medoids": HierarchySubset(ipc, random_state=random_state),
+        "cluster means": ClusterMeans(ipc, random_state=random_state),
+    }
+    if not diffusion:
+        return made
 
     def distiller(**settings):
         return ManifoldGDDistiller(
@@ -175,13 +191,7 @@ def rivals(ipc=10, backbone="closed-form", *, random_state=None, **distiller_par
         "scheduler": "DDPMScheduler",
         "init_noise": 1.0,
     }
-    return {
-        "random real": RandomSubset(ipc, random_state=random_state),
-        "herding": HerdingSubset(ipc),
-        "k-center": KCenterSubset(ipc),
-        "k-means medoids": MedoidSubset(ipc, random_state=random_state),
-        "hierarchy medoids": HierarchySubset(ipc, random_state=random_state),
-        "cluster means": ClusterMeans(ipc, random_state=random_state),
+    return made | {
         "decoded centroids": distiller(clusterer=KMeans(), init_noise=0.0, **unguided),
         "D4M": distiller(clusterer=KMeans(), init_noise=0.7, **unguided),
         "unguided": distiller(init_noise=1.0, **unguided),

@@ -55,8 +55,8 @@ TEST_HELP = (
 )
 ALL = "all training data"
 QUICK_RIVALS = ("random real", "herding", "cluster means")
-# Those that need no diffusion model and no training: a matter of seconds.
-PLAIN_RIVALS = tuple(rivals())[:6]
+# Those of a matter of seconds.
+PLAIN_RIVALS = tuple(rivals(diffusion=False))
 EPILOG = """\
 examples:
   skdistill distill digits --ipc 10 --out distilled

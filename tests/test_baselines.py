@@ -62,6 +62,15 @@ class TestRivals:
         for name, rival in fitted.items():
             assert len(rival.sample({0: 1, 1: 2, 2: 3})[0]) == 6, name
 
+    def test_those_without_a_diffusion_model_come_first_and_may_be_all(self):
+        plain, made = rivals(3, random_state=5, diffusion=False), rivals(3, random_state=5)
+        assert list(plain) == list(made)[:6]
+        for name, rival in made.items():
+            assert (name in plain) != isinstance(rival, ManifoldGDDistiller)
+        for name, rival in plain.items():
+            assert type(rival) is type(made[name])
+            assert rival.get_params() == made[name].get_params()
+
     def test_a_seed_fixes_all_of_them(self, fitted):
         again = rivals(15, random_state=0, num_inference_steps=20, strength=0.3)
         for name, rival in again.items():
