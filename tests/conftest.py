@@ -6,6 +6,10 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from skdistill.protocols import PROTOCOLS
+from skdistill.students import ConvNetClassifier
 
 
 def write_dit_folder(
@@ -73,3 +77,21 @@ def studied_data():
     if folder is None:
         pytest.skip("SKDISTILL_DATA does not name a folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory, small_images):
+    """A folder of class folders with the small images."""
+    folder = tmp_path_factory.mktemp("images")
+    for i, (image, label) in enumerate(zip(*small_images, strict=True)):
+        path = folder / f"class {label}" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    return folder
+
+
+@pytest.fixture
+def short_training(monkeypatch):
+    """Students that are trained no longer than a test can wait."""
+    monkeypatch.setitem(ConvNetClassifier.__init__.__kwdefaults__, "steps", 20)
+    monkeypatch.setitem(PROTOCOLS["digits"], "steps", 20)

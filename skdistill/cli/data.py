@@ -1,0 +1,85 @@
+"""The data that DATA, SET and --test name."""
+
+import math
+from pathlib import Path
+
+from sklearn.model_selection import train_test_split
+
+from skdistill.datasets import (
+    load_cifar10,
+    load_digits_split,
+    load_fashion_mnist,
+    load_image_folder,
+    load_npz,
+)
+
+# Data sets that come with a test part.
+KNOWN = {
+    "digits": load_digits_split,
+    "fashion-mnist": load_fashion_mnist,
+    "cifar10": load_cifar10,
+}
+
+
+def load(data, image_size):
+    """Load a folder or an .npz file, whichever `data` is."""
+    if Path(data).is_dir():
+        return load_image_folder(data, image_size=image_size)
+    if Path(data).is_file():
+        return load_npz(data)
+    raise ValueError(
+        f"DATA={data!r} is neither {', '.join(map(repr, KNOWN))}, nor a folder, nor an .npz file."
+    )
+
+
+def load_split(options, *, share_only=False):
+    """Return training and test data; no test data where none is asked for.
+
+    Commands that train share it, so that a backbone never sees what its samples are judged on. With
+    `share_only`, --test may be a share of DATA and no other data.
+    """
+    if options.data in KNOWN:
+        if options.test is not None:
+            raise ValueError(f"--test cannot be given with {options.data!r}, whose split is fixed.")
+        return KNOWN[options.data]()
+    share = _parse_share(options.test, share_only)
+    X, y = load(options.data, options.image_size)
+    if options.test is None:
+        return X, None, y, None
+    if share is not None:
+        # The seed is no option: runs with several seeds have to be judged on the same images.
+        return train_test_split(X, y, test_size=share, stratify=y, random_state=0)
+    X_test, y_test = load(options.test, options.image_size)
+    if X_test.shape[1:] != X.shape[1:]:
+        raise ValueError(
+            f"--test={options.test!r} has rows of shape {X_test.shape[1:]}, DATA has {X.shape[1:]}."
+        )
+    known = set(y.tolist())
+    strangers = sorted(set(y_test.tolist()) - known, key=str)
+    if strangers:
+        raise ValueError(
+            f"--test={options.test!r} has labels that DATA lacks: {enumerate_labels(strangers)}; "
+            f"the labels of DATA are {enumerate_labels(sorted(known))}."
+        )
+    return X, X_test, y, y_test
+
+
+def _parse_share(test, share_only):
+    """Return --test as a share, or None where it is not given or names data."""
+    if test is None:
+        return None
+    try:
+        share = float(test)
+    except ValueError:
+        if not share_only:
+            return None
+        share = math.nan
+    if not 0.0 < share < 1.0:
+        expected = "a share between 0 and 1" + (" of DATA" if share_only else ", or data")
+        raise ValueError(f"--test={test!r} must be {expected}.")
+    return share
+
+
+def enumerate_labels(labels):
+    """Write labels as they are in Python, a few of many."""
+    return ", ".join(map(repr, labels[:5])) + (", ..." if len(labels) > 5 else "")

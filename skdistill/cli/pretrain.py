@@ -1,0 +1,101 @@
+"""``skdistill pretrain``."""
+
+from pathlib import Path
+
+from skdistill.cli.arguments import HelpFormatter, add_common_arguments, add_data_arguments
+from skdistill.cli.data import KNOWN, load_split
+from skdistill.training import checkpoint_folder, pretrain
+
+
+def add_parser(subparsers):
+    """Add the command to the program."""
+    parser = subparsers.add_parser(
+        "pretrain",
+        help="train a backbone on your own images",
+        description="Train a small VAE and a class-conditional DiT on DATA and write them as a "
+        "folder in diffusers' format, with a model card. A run that was stopped goes on from its "
+        "last checkpoint when the same command is given again.",
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(run=run, kept=kept)
+    add_data_arguments(parser)
+    sizes = parser.add_argument_group(
+        "training", "Sizes that are not given follow from the images."
+    )
+    sizes.add_argument("--steps", type=int, default=10_000, help="steps of the DiT")
+    sizes.add_argument("--vae-steps", type=int, default=5_000, help="steps of the VAE")
+    sizes.add_argument("--batch-size", type=int, default=128, help="images a step")
+    sizes.add_argument("--learning-rate", type=float, default=1e-3, help="of AdamW, at its peak")
+    sizes.add_argument("--latent-channels", type=int, help="channels of the latents")
+    sizes.add_argument("--downsamplings", type=int, help="how often the VAE halves the size")
+    sizes.add_argument("--vae-width", type=int, help="channels of the VAE at full size")
+    sizes.add_argument("--width", type=int, help="width of the DiT")
+    sizes.add_argument("--depth", type=int, help="blocks of the DiT")
+    sizes.add_argument("--patch-size", type=int, help="side of a latent patch that is one token")
+    sizes.add_argument("--dropout", type=float, default=0.0, help="dropout within the DiT")
+    sizes.add_argument("--flip", action="store_true", help="train on mirrored images too")
+    sizes.add_argument(
+        "--guidance-scale", type=float, default=1.5, help="classifier-free guidance to recommend"
+    )
+    sizes.add_argument("--checkpoint-every", type=int, default=500, help="steps")
+    parser.add_argument(
+        "--test",
+        metavar="SHARE",
+        help="share of DATA to hold out, stratified, with random_state=0: the images that distill "
+        "holds out for this share; without it the backbone sees what distill measures on",
+    )
+    parser.add_argument("--license", default="unknown", help="licence of the weights, for the card")
+    add_common_arguments(
+        parser, seed="decides the first weights and all that is drawn; the held-out split is fixed"
+    )
+
+
+def run(options):
+    """Train a backbone on DATA; return the exit code."""
+    X, _, y, _ = load_split(options, share_only=True)
+    if options.data in KNOWN:
+        data = (
+            f"{options.data}, training part of skdistill.datasets.{KNOWN[options.data].__name__}()"
+        )
+    else:
+        data = Path(options.data).name
+        if options.test is not None:
+            data += f" without a held-out share of {options.test}"
+    out = pretrain(
+        X,
+        y,
+        options.out,
+        steps=options.steps,
+        vae_steps=options.vae_steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        latent_channels=options.latent_channels,
+        downsamplings=options.downsamplings,
+        vae_width=options.vae_width,
+        width=options.width,
+        depth=options.depth,
+        patch_size=options.patch_size,
+        dropout=options.dropout,
+        flip=options.flip,
+        guidance_scale=options.guidance_scale,
+        random_state=options.seed,
+        device=options.device,
+        checkpoint_every=options.checkpoint_every,
+        verbose=not options.quiet,
+        data=data,
+        license=options.license,
+        command=options.command_line,
+    )
+    if not options.quiet:
+        test = "" if options.test is None else f" --test {options.test}"
+        print(
+            f"The backbone is in {out}: skdistill distill DATA{test} --backbone {out} "
+            "--out distilled"
+        )
+    return 0
+
+
+def kept(options):
+    """Say what an interrupted run leaves behind, or None if nothing."""
+    folder = checkpoint_folder(options.out)
+    return f"The last checkpoint is kept in {folder}" if any(folder.glob("*.safetensors")) else None

@@ -1,0 +1,160 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from skdistill import load_distilled
+from skdistill.backbones import DiTBackbone, find_backbone
+from skdistill.cli import main
+from skdistill.datasets import load_digits_split
+from skdistill.generate import BatchedCalls
+from skdistill.matching import DistributionMatching
+from skdistill.metrics import compare_sets, mean_distance
+from skdistill.protocols import linear_student
+from skdistill.subsets import RandomSubset
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "run"
+    arguments = ["--ipc", "2", "--steps", "5", "--no-scores", "--quiet", "--out", str(run)]
+    assert main(["distill", "digits", *arguments]) == 0
+    return run
+
+
+def evaluate(capsys, *arguments):
+    """Run the command with --json; return what it prints."""
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_is_judged_beside_its_rivals(digits_run, capsys, short_training):
+    chosen = ["--rivals", "herding", "random real", "--seeds", "2"]
+    assert main(["evaluate", str(digits_run), "digits", *chosen]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for line in ("SET", "herding", "random real", "all training data"):
+        assert f"\n{line} " in captured.out
+    assert "mean and deviation over 2 seeds" in captured.out
+    for figure in ("fid", "mmd", "coverage", "nearest_real_ratio", "embedded_copied_share"):
+        assert captured.out.count(f"\n{figure} ") == 2
+    assert "by features of ConvNet-2 trained on them" in captured.out
+
+
+def test_figures_and_scores_of_a_run(digits_run, capsys):
+    result = evaluate(
+        capsys, digits_run, "digits", "--rivals", "random real", "--students", "linear",
+        "--features", "values", "--seeds", "2", "--seed", "1",
+    )  # fmt: skip
+    X, X_test, y, y_test = load_digits_split()
+    X_syn, y_syn = load_distilled(digits_run)
+    assert result["n_test"] == 540
+    assert result["n_training"] == {"SET": 20, "all training data": 1257}
+    rows = linear_student().fit(X_syn, y_syn)
+    assert result["scores"]["SET"] == {"linear": [rows.score(X_test, y_test)] * 2}
+    expected = compare_sets(X, y, X_syn, y_syn, random_state=1)
+    assert result["figures"]["SET"]["overall"] == pytest.approx(expected["overall"])
+    assert list(result["figures"]["SET"]["by_class"]) == [str(k) for k in range(10)]
+    drawn = RandomSubset(2, random_state=2).fit(X, y).sample()
+    expected = compare_sets(X, y, *drawn, random_state=1)
+    assert result["figures"]["random real"]["overall"] == pytest.approx(expected["overall"])
+
+
+def test_the_images_of_a_run_are_judged_like_the_run(digits_run, capsys):
+    options = ["digits", "--rivals", "--students", "linear", "--seeds", "1", "--features", "values"]
+    run = evaluate(capsys, digits_run, *options)
+    images = evaluate(capsys, digits_run / "images", *options)
+    assert images["scores"]["SET"]["linear"] == pytest.approx(
+        run["scores"]["SET"]["linear"], abs=0.02
+    )
+    # Bytes round the values; FID adds the squares of what rounding moves.
+    figures = (result["figures"]["SET"]["overall"] for result in (images, run))
+    assert next(figures) == pytest.approx(next(figures), rel=0.1, abs=0.02)
+
+
+def test_sets_are_compared_by_latents(digits_run, capsys):
+    options = ["digits", "--rivals", "--students", "linear", "--seeds", "1"]
+    by_latents = evaluate(capsys, digits_run, *options, "--features", "latents")
+    overall = by_latents["figures"]["SET"]["overall"]
+    backbone = DiTBackbone(find_backbone("digits"), "float32", name="digits")
+    X, *_ = load_digits_split()
+    X_syn, _ = load_distilled(digits_run)
+
+    def encode(images):
+        x = (images[:, None] / 8 - 1).astype(np.float32)
+        return backbone.encode(x, BatchedCalls(64)).reshape(len(x), -1)
+
+    assert overall["mean_distance"] == pytest.approx(
+        mean_distance(encode(X), encode(X_syn)), rel=1e-3
+    )
+
+
+def test_a_table_is_judged_by_a_linear_student(tmp_path, capsys):
+    X, y = load_iris(return_X_y=True)
+    np.savez(tmp_path / "train.npz", X=X[::2], y=y[::2])
+    np.savez(tmp_path / "test.npz", X=X[1::2], y=y[1::2])
+    np.savez(tmp_path / "set.npz", X=X[[0, 2, 60, 62, 120, 122]], y=[0, 0, 1, 1, 2, 2])
+    paths = [tmp_path / "set.npz", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
+    result = evaluate(capsys, *paths, "--rivals", "ManifoldGD", "k-means medoids")
+    assert list(result["scores"]) == ["SET", "ManifoldGD", "k-means medoids", "all training data"]
+    assert list(result["scores"]["SET"]) == ["linear"]
+    assert result["figures"]["SET"]["overall"]["copied_share"] == 1.0
+
+
+def test_distribution_matching_is_a_rival(image_folder, capsys, monkeypatch, short_training):
+    monkeypatch.setitem(DistributionMatching.__init__.__kwdefaults__, "steps", 2)
+    options = ["--test", "0.3", "--rivals", "DM", "--seeds", "1", "--augmentation", "crop"]
+    result = evaluate(capsys, image_folder, image_folder, *options)
+    assert list(result["scores"]["DM"]) == ["ConvNet", "linear"]
+
+
+def test_classes_that_a_set_lacks_are_left_out_with_a_warning(tmp_path, capsys):
+    X, y = load_iris(return_X_y=True)
+    np.savez(tmp_path / "train.npz", X=X, y=y)
+    np.savez(tmp_path / "set.npz", X=X[40:60], y=y[40:60])
+    arguments = [tmp_path / "set.npz", tmp_path / "train.npz", "--test", "0.2", "--rivals"]
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "lacks classes of DATA, which are left out of everything: 2." in captured.err
+    assert json.loads(captured.out)["n_training"]["all training data"] == 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no/set", "digits"], "DATA='no/set' is neither"),
+        (["SET", "digits", "--test", "0.2"], "--test cannot be given with 'digits'"),
+        (["SET", "digits", "--seeds", "0"], "--seeds=0 must be at least 1"),
+        (["SET", "digits", "--students", "ResNet-18"], "cannot judge DATA='digits'; ConvNet, lin"),
+        (["SET", "digits", "--augmentation", "flip"], "cannot be given with 'digits', whose proto"),
+        (["SET", "IRIS"], "give --test DATA or --test SHARE"),
+        (["STRANGE", "IRIS", "--test", "0.2"], "has labels that DATA lacks: 5, 6, 7."),
+        (["SET", "IRIS", "--test", "0.2"], "has samples of shape (8, 8), DATA has (4,)"),
+        (["IRIS", "digits"], "has samples of shape (4,), DATA has (8, 8)"),
+        (["IRIS", "IRIS", "--test", "0.2", "--students", "ConvNet"], "linear can"),
+        (["IRIS", "IRIS", "--test", "0.2", "--features", "student"], "needs a network among"),
+        (["IRIS", "IRIS", "--test", "0.2", "--features", "latents"], "latents needs images"),
+        (["SET", "digits", "--features", "latents", "--backbone", "closed-form"], "needs images"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line_and_code_2(
+    tmp_path, digits_run, capsys, arguments, message
+):
+    X, y = load_iris(return_X_y=True)
+    np.savez(tmp_path / "iris.npz", X=X, y=y)
+    np.savez(tmp_path / "strange.npz", X=X, y=y + 5)
+    names = {"IRIS": "iris.npz", "STRANGE": "strange.npz"}
+    places = {name: str(tmp_path / file) for name, file in names.items()} | {"SET": str(digits_run)}
+    arguments = [places.get(argument, argument) for argument in arguments]
+    assert main(["evaluate", *arguments, "--quiet", "--rivals"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("skdistill evaluate: error: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_evaluate_asks_for_torchmetrics_before_it_starts(digits_run, capsys, monkeypatch):
+    monkeypatch.setattr("skdistill.cli.evaluate.find_spec", lambda name: None)
+    assert main(["evaluate", str(digits_run), "digits"]) == 2
+    assert "pip install skdistill[evaluation]" in capsys.readouterr().err
