@@ -32,13 +32,13 @@ from sklearn.model_selection import train_test_split
 from skdistill import ManifoldGDDistiller
 from skdistill.backbones import DiTBackbone, write_card
 from skdistill.backbones.dit import WEIGHTS
-from skdistill.baselines import RandomSubset
 from skdistill.datasets import load_cifar10, load_digits_split, load_fashion_mnist
 from skdistill.generate import BatchedCalls
 from skdistill.io import draw_grid
 from skdistill.metrics import frechet_distance
 from skdistill.pixels import from_networks, to_networks
-from skdistill.students import PROTOCOLS, judges
+from skdistill.protocols import PROTOCOLS, judges
+from skdistill.subsets import RandomSubset
 
 LOADERS = {
     "digits": ("digits", load_digits_split),
