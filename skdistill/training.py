@@ -494,6 +494,11 @@ def _vae_loss(vae, X, settings):
     return loss
 
 
+def _loss_weight(snr):
+    """Return the min-SNR weights of errors in the velocity."""
+    return snr.clamp(max=SNR_CAP) / (snr + 1)
+
+
 def _dit_loss(dit, latents, labels, scheduler, settings):
     """Return a function that draws a batch of latents and noise and gives the loss of `dit`."""
     n_views, n_samples = latents.shape[:2]
@@ -514,8 +519,7 @@ def _dit_loss(dit, latents, labels, scheduler, settings):
         dropped = torch.rand(batch_size, device=device) < LABEL_DROPOUT
         condition = labels[rows].masked_fill(dropped, dit.config.num_embeds_ada_norm)
         v = dit(alpha * z + sigma * noise, t, condition).sample.float()
-        snr = alpha_bar / (1 - alpha_bar)
-        weight = snr.clamp(max=SNR_CAP) / (snr + 1)
+        weight = _loss_weight(alpha_bar / (1 - alpha_bar))
         return (weight * (v - (alpha * noise - sigma * z)).square()).mean()
 
     return loss

@@ -83,8 +83,7 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
     with bar:
         for step in range(done, steps):
             set_seed(*seed, step + 1)
-            rate = min(1.0, (step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
-            optimizer.param_groups[0]["lr"] = learning_rate * rate
+            optimizer.param_groups[0]["lr"] = learning_rate * _rate(step, steps)
             with torch.autocast(device.type, torch.bfloat16):
                 value = loss()
             value.backward()
@@ -109,6 +108,11 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
     windows = np.array_split(losses.cpu().numpy(), min(steps, 100))
     curve = [float(f"{window.mean():.5g}") for window in windows]
     return average, {"loss": curve, "seconds": round(seconds, 1)}
+
+
+def _rate(step, steps):
+    """Return the share of the learning rate at a step: a short rise, then half a cosine."""
+    return min(1.0, (step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _save(path, step, seconds, model, average, optimizer, losses):

@@ -1,0 +1,189 @@
+"""
+What makes a small backbone good
+================================
+
+Each choice of :func:`skdistill.training.pretrain` left out in turn, on digits: a DiT trained for
+1,000 steps in the latents of the shipped VAE, and the Fréchet distance (FID) of 2,000 unguided
+samples from the training images, among the features of a ConvNet-2 trained on these.
+
+Raw distances go to ``docs/benchmarks/training_choices.json``, one after the other; what is there is
+not measured again. The table goes to ``docs/benchmarks/training_choices.md``; ``--page`` only
+writes that.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+
+from skdistill import training, training_loop
+from skdistill.backbones import DiTBackbone, find_backbone
+from skdistill.datasets import load_digits_split
+from skdistill.generate import BatchedCalls, denoise, draw_noise, sample_generator
+from skdistill.metrics import frechet_distance
+from skdistill.pixels import from_networks, to_networks
+from skdistill.protocols import judges
+
+ROOT = Path(__file__).parents[2]
+RAW = ROOT / "docs" / "benchmarks" / "training_choices.json"
+PAGE = ROOT / "docs" / "benchmarks" / "training_choices.md"
+SEEDS = range(3)
+STEPS, N_SAMPLES = 1000, 2000
+SETTINGS = {"width": 128, "depth": 3, "patch_size": 1, "dropout": 0.0, "batch_size": 128}
+VALUE_RANGE = (0, 16)
+VARIANTS = {
+    "as `pretrain` trains": {},
+    "without the moving average of the weights": {"average": False},
+    "all noise levels weighted alike, without min-SNR": {"weight": torch.ones_like},
+    "noise as the target, instead of velocity": {"prediction_type": "epsilon"},
+    "a learning rate that stays up": {"rate": lambda step, steps: min(1.0, (step + 1) / 100)},
+    "latents of a fifth of the scale": {"scale": 0.2},
+    "linear noise schedule, instead of cosine": {"beta_schedule": "linear"},
+}
+TEMPLATE = """\
+<!-- Written by examples/benchmarks/training_choices.py from training_choices.json. -->
+# What makes a small backbone good
+
+Each choice of `skdistill pretrain` left out in turn, on digits: a DiT of {steps} steps in the
+latents of the shipped VAE. FID of {n_samples} unguided samples from the training images, among the
+features of a ConvNet-2; mean ± standard error over {n_seeds} seeds, and the difference from the
+first row, seed by seed. Smaller is better.
+
+{table}
+"""
+
+
+def noise_loss(dit, latents, labels, scheduler):
+    """Return the loss of a DiT that predicts the noise, weighted by min-SNR as that target is."""
+
+    def loss():
+        rows = torch.randperm(latents.shape[1])[: SETTINGS["batch_size"]]
+        z, noise = latents[0, rows], torch.randn(len(rows), *latents.shape[2:])
+        t = torch.randint(len(scheduler.alphas_cumprod), (len(rows),))
+        alpha_bar = scheduler.alphas_cumprod[t][:, None, None, None]
+        dropped = torch.rand(len(rows)) < training.LABEL_DROPOUT
+        condition = labels[rows].masked_fill(dropped, dit.config.num_embeds_ada_norm)
+        x_t = alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * noise
+        error = (dit(x_t, t, condition).sample.float() - noise).square()
+        snr = alpha_bar / (1 - alpha_bar)
+        return (snr.clamp(max=training.SNR_CAP) / snr.clamp(min=1e-8) * error).mean()
+
+    return loss
+
+
+def train_variant(
+    latents,
+    labels,
+    seed,
+    *,
+    steps=STEPS,
+    average=True,
+    weight=training._loss_weight,
+    rate=training_loop._rate,
+    prediction_type="v_prediction",
+    beta_schedule="squaredcos_cap_v2",
+    scale=1.0,
+):
+    """Train a DiT and return what `denoise` needs of a backbone."""
+    scheduler = DDIMScheduler(
+        beta_schedule=beta_schedule, prediction_type=prediction_type, clip_sample=False
+    )
+    training.set_seed(seed, 0)
+    dit = training._make_dit(latents, 10, SETTINGS)
+    training._use_plain_attention(dit)
+    scaled = scale * latents[None]
+    if prediction_type == "epsilon":
+        loss = noise_loss(dit, scaled, torch.from_numpy(labels), scheduler)
+    else:
+        loss = training._dit_loss(dit, scaled, labels, scheduler, SETTINGS)
+    with (
+        mock.patch.object(training, "_loss_weight", weight),
+        mock.patch.object(training_loop, "_rate", rate),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        checkpoint = Path(folder) / "dit.safetensors"
+        mean, _ = training_loop.train(
+            dit,
+            loss,
+            steps,
+            (seed, 1),
+            checkpoint,
+            learning_rate=1e-3,
+            checkpoint_every=steps,
+            verbose=0,
+        )
+    network = mean if average else dit.eval()
+
+    def predict(x, t, alpha_bar, y, guidance_scale):
+        return network(x, timestep=t.expand(len(x)), class_labels=y).sample
+
+    return SimpleNamespace(predict=predict, scheduler=scheduler, scale=scale)
+
+
+def sample(variant, n_samples):
+    """Return unguided latents, as many of every class."""
+    labels = torch.arange(10).repeat_interleave(n_samples // 10)
+    generators = [sample_generator(0, int(k), i) for i, k in enumerate(labels)]
+    variant.scheduler.set_timesteps(50)
+    like = torch.zeros(1)
+    x = draw_noise((4, 4, 4), generators, variant.scheduler, like)
+    z = denoise(variant, x, labels, variant.scheduler, BatchedCalls(500), guidance_scale=1.0)
+    return z / variant.scale
+
+
+def measure(variant, seed, *, steps=STEPS, n_samples=N_SAMPLES):
+    """Return the FID of a variant."""
+    X, _, y, _ = load_digits_split()
+    backbone, calls = DiTBackbone(find_backbone("digits")), BatchedCalls(500)
+    x = to_networks(X, VALUE_RANGE)
+    latents = torch.from_numpy(backbone.encode(x, calls))
+    trained = train_variant(latents, y, seed, steps=steps, **VARIANTS[variant])
+    with torch.no_grad():
+        decoded = backbone.decode(sample(trained, n_samples), calls)
+    made = from_networks(decoded, VALUE_RANGE, shape=X.shape[1:], dtype=X.dtype)
+    student = judges("digits")["ConvNet-2"].set_params(random_state=0).fit(X, y)
+    return float(frechet_distance(student.transform(X), student.transform(made)))
+
+
+def page(raw):
+    """Lay the distances out."""
+    lines = ["| trained | FID | difference |", "|---|---:|---:|"]
+    complete, *_ = VARIANTS
+    for name in VARIANTS:
+        values = np.array(raw[name])
+        cells = [name, mean_and_error(values)]
+        cells.append("" if name == complete else mean_and_error(values - raw[complete]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return TEMPLATE.format(
+        table="\n".join(lines), steps=STEPS, n_samples=N_SAMPLES, n_seeds=len(SEEDS)
+    )
+
+
+def mean_and_error(values):
+    """Write a mean and its standard error."""
+    return f"{values.mean():.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
+
+
+def main():
+    """Measure what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
+    parser.add_argument("--page", action="store_true", help="only write the table")
+    only_page = parser.parse_args().page
+    raw = json.loads(RAW.read_text(encoding="utf-8")) if RAW.exists() else {}
+    for seed in SEEDS if not only_page else ():
+        for name in VARIANTS:
+            if len(raw.setdefault(name, [])) <= seed:
+                raw[name].append(measure(name, seed))
+                RAW.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+                print(name, seed, raw[name][-1], flush=True)
+    PAGE.write_text(page(raw), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
