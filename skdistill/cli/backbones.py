@@ -1,0 +1,125 @@
+"""``skdistill backbones``."""
+
+import json
+import shutil
+import textwrap
+
+from skdistill.backbones import describe_backbone, shipped_backbones
+from skdistill.cli.arguments import HelpFormatter
+
+COLUMNS = ("name", "images", "classes", "size", "FID", "licence", "data")
+# Of a thousand names nobody reads more.
+N_NAMES = 12
+
+
+def add_parser(subparsers):
+    """Add the command to the program."""
+    parser = subparsers.add_parser(
+        "backbones",
+        help="list the backbones that are shipped, or describe one",
+        description="List the backbones that are shipped or, given one, say what it holds. Of a "
+        "hub id, only the configuration is downloaded.",
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "backbone",
+        nargs="?",
+        metavar="BACKBONE",
+        help="a shipped name, a folder in diffusers' format, or a hub id owner/name",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options):
+    """Print what is shipped, or what one backbone holds; return the exit code."""
+    if options.backbone is None:
+        if options.revision is not None:
+            raise ValueError(f"--revision={options.revision!r} needs a BACKBONE, a hub id.")
+        content = [describe_backbone(name) for name in shipped_backbones()]
+        text = _list(content)
+    else:
+        content = describe_backbone(options.backbone, revision=options.revision)
+        text = _describe(content)
+    print(json.dumps(content, indent=2) if options.json else text)
+    return 0
+
+
+def _list(descriptions):
+    """Lay backbones out as a table, as wide as the terminal allows."""
+    rows = [COLUMNS, *map(_row, descriptions)]
+    *others, _ = zip(*rows, strict=True)
+    widths = [max(map(len, column)) for column in others]
+    before_data = sum(widths) + 2 * len(widths)
+    # What is long comes last, and is broken there; below the rest where the terminal is narrow.
+    room = shutil.get_terminal_size().columns - before_data
+    lines = []
+    for *cells, data in rows:
+        line = "".join(f"{cell:<{width}}  " for cell, width in zip(cells, widths, strict=True))
+        if room >= 20:
+            first, *rest = textwrap.wrap(data, room)
+            lines += [line + first, *(" " * before_data + part for part in rest)]
+        else:
+            lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _row(described):
+    return (
+        described["name"],
+        _image(described),
+        str(described["n_classes"]),
+        _size(described["bytes"]),
+        _or_dash(described["fid"], "{:.2f}"),
+        _or_dash(described["license"]),
+        _or_dash(described["data"]),
+    )
+
+
+def _describe(described):
+    """Lay the facts of one backbone out, a line each."""
+    n_channels, size, _ = described["latent_shape"]
+    parameters = described["n_parameters"]
+    facts = {
+        "images": _image(described),
+        "latents": f"{n_channels} x {size} x {size}",
+        "classes": f"{described['n_classes']} ({_enumerate(described['classes']) or 'no names'})",
+        "parameters": f"VAE {parameters['vae']:,}, transformer {parameters['transformer']:,}",
+        "size": _size(described["bytes"]),
+        "predicts": f"{described['prediction_type']}, sampled by {described['scheduler']}",
+        "guidance": f"classifier-free, scale {described['guidance_scale']:g}",
+        "values": _or_dash(described["value_range"], "{0[0]:g} to {0[1]:g}"),
+        "trained on": _or_dash(described["data"]),
+        "training": _or_dash(described["training_seconds"], "{:.0f} s"),
+        "FID": _or_dash(described["fid"], "{:.2f}"),
+        "licence": _or_dash(described["license"]),
+        "folder": described["folder"],
+    }
+    width = max(map(len, facts))
+    room = max(20, shutil.get_terminal_size().columns - width - 2)
+    lines = [described["name"]]
+    for name, fact in facts.items():
+        # A folder is left in one piece, so that it can be copied.
+        parts = [fact] if name == "folder" else textwrap.wrap(fact, room)
+        labels = [name] + [""] * (len(parts) - 1)
+        lines += [f"{label:<{width}}  {part}" for label, part in zip(labels, parts, strict=True)]
+    return "\n".join(lines)
+
+
+def _enumerate(names):
+    return ", ".join([*names[:N_NAMES], *["..."][: len(names) > N_NAMES]])
+
+
+def _image(described):
+    height, width, n_channels = described["image_shape"]
+    kind = {1: "grey", 3: "colour"}.get(n_channels, f"{n_channels} channels")
+    return f"{height} x {width} {kind}"
+
+
+def _size(n_bytes):
+    return "-" if n_bytes is None else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _or_dash(value, form="{}"):
+    return "-" if value is None else form.format(value)
