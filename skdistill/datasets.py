@@ -2,14 +2,19 @@
 
 import gzip
 import os
+import warnings
 import zlib
+from numbers import Integral
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from sklearn.datasets import fetch_openml, load_digits
 from sklearn.model_selection import train_test_split
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from skdistill.folders import IMAGE_SUFFIXES, find_images, read_image
 
 __all__ = [
     "load_cifar10",
@@ -31,8 +36,6 @@ CIFAR10_CLASSES = (
     "ship",
     "truck",
 )
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def load_digits_split():
@@ -180,22 +183,37 @@ def load_cifar10():
     return X_train, X_test, np.array(labels["train"]), np.array(labels["test"])
 
 
-def load_image_folder(folder, *, image_size=None):
+@validate_params(
+    {
+        "folder": [str, os.PathLike],
+        "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "on_error": [StrOptions({"raise", "skip"})],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_image_folder(folder, *, image_size=None, on_error="raise"):
     """Load a folder of class folders.
 
     Parameters
     ----------
     folder : str or path-like
         With a folder for each class, which holds its images: PNG, JPEG, BMP, GIF, TIFF or WebP.
+        Links are followed; hidden files and folders and other files are passed over.
 
     image_size : int, default=None
         Cut the middle square out of each image and resize it to this many pixels a side. None
         takes images as they are; they must have one size.
 
+    on_error : {"raise", "skip"}, default="raise"
+        What an image that cannot be read leads to: an error, or that it is left out, with a warning
+        that counts and names such files. A class must keep one image at least.
+
     Returns
     -------
     X : ndarray of shape (n_samples, height, width) or (n_samples, height, width, 3), dtype uint8
-        Grey if all images are, otherwise colour.
+        Grey if all images are, otherwise colour. Orientations that cameras noted are applied,
+        transparency is dropped, 16 bits keep the upper 8, and of several frames or pages it is the
+        first.
 
     y : ndarray of shape (n_samples,), dtype str
         Names of the class folders.
@@ -204,7 +222,10 @@ def load_image_folder(folder, *, image_size=None):
     ------
     ValueError
         If the folder is not there, holds no class folders or no images, if an image cannot be
-        read, or if sizes differ.
+        read, or if sizes differ; if a link leads nowhere, or to a folder that it lies in.
+
+    OSError
+        If a folder may not be listed.
 
     Examples
     --------
@@ -220,29 +241,40 @@ def load_image_folder(folder, *, image_size=None):
     >>> X.shape, y.tolist()
     ((2, 8, 8), ['cat', 'dog'])
     """
-    folder = Path(folder)
+    name, folder = f"folder={str(folder)!r}", Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"folder={str(folder)!r} is not there.")
-    paths, labels = [], []
-    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
-        found = sorted(p for p in class_folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        paths += found
-        labels += [class_folder.name] * len(found)
-    if not paths:
+        raise ValueError(f"{name} is {'no folder' if folder.exists() else 'not there'}.")
+    found = find_images(folder)
+    if not any(found.values()):
         raise ValueError(
-            f"folder={str(folder)!r} holds no images in class folders; it must look like "
-            "FOLDER/CLASS/IMAGE.png."
+            f"{name} holds no images in class folders; it must look like FOLDER/CLASS/IMAGE.png, "
+            f"and images must end in {', '.join(IMAGE_SUFFIXES)}."
         )
-    images = [_read_image(path, image_size) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.size != images[0].size:
+    empty = [label for label, paths in found.items() if not paths]
+    if empty:
+        warnings.warn(
+            f"{name} has class folders without images, which are left out: "
+            f"{', '.join(map(repr, empty))}.",
+            UserWarning,
+            stacklevel=3,
+        )
+    paths = [path for paths in found.values() for path in paths]
+    images, errors = _read_images(folder, paths, image_size, on_error)
+    labels = [path.relative_to(folder).parts[0] for path in images]
+    if errors:
+        listed = "\n".join(errors)
+        lost = sorted(found.keys() - {*empty, *labels})
+        if lost:
             raise ValueError(
-                f"The images of folder={str(folder)!r} differ in size: {paths[0].name} has "
-                f"{_pixels(images[0])}, {path.name} has {_pixels(image)}; give image_size to have "
-                "all of them cut and resized."
+                f"{name} has no image that can be read in {', '.join(map(repr, lost))}:\n{listed}"
             )
-    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
-    X = np.stack([np.asarray(image.convert(mode)) for image in images])
+        warnings.warn(
+            f"{len(errors)} of the {len(paths)} images of {name} are left out:\n{listed}",
+            UserWarning,
+            stacklevel=3,
+        )
+    mode = "L" if all(image.mode == "L" for image in images.values()) else "RGB"
+    X = np.stack([np.asarray(image.convert(mode)) for image in images.values()])
     return X, np.array(labels)
 
 
@@ -265,7 +297,8 @@ def load_npz(path):
     Raises
     ------
     ValueError
-        If the file is not there, cannot be read without unpickling, or lacks an array.
+        If the file is not there, cannot be read without unpickling, lacks an array, or has not as
+        many labels as samples.
 
     Examples
     --------
@@ -280,12 +313,19 @@ def load_npz(path):
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return arrays["X"], arrays["y"]
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            X, y = arrays["X"], arrays["y"]
+    # A broken archive raises whatever its bytes lead to.
+    except Exception as error:
         raise ValueError(
             f"path={str(path)!r} cannot be read as an .npz file with arrays 'X' and 'y' of plain "
-            f"numbers or strings: {error}"
+            f"numbers or strings: {str(error) or repr(error)}"
         ) from error
+    if X.ndim == 0 or X.shape[:1] != y.shape[:1]:
+        raise ValueError(
+            f"path={str(path)!r} has X of shape {X.shape} and y of shape {y.shape}; they must have "
+            "a row for each sample."
+        )
+    return X, y
 
 
 def _data_folder():
@@ -308,23 +348,26 @@ def _read_idx(path):
         raise ValueError(f"{str(path)!r} cannot be read as a gzipped idx file: {error}") from error
 
 
-def _read_image(path, image_size):
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            # Palettes and transparency become colours; 16-bit grey keeps its upper byte.
-            if image.mode.startswith("I;16"):
-                image = image.point(lambda v: v / 256).convert("L")
-            elif image.mode not in ("L", "1"):
-                image = image.convert("RGB")
-            image = image.convert("L") if image.mode == "1" else image
-            if image_size is not None:
-                image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.LANCZOS)
-            image.load()
-            return image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"The image {str(path)!r} cannot be read: {error}") from error
-
-
-def _pixels(image):
-    return f"{image.height} x {image.width} pixels"
+def _read_images(folder, paths, image_size, on_error):
+    """Return images of one size by their paths, and the errors of those that are left out."""
+    images, errors = {}, []
+    for path in paths:
+        try:
+            image = read_image(path, image_size)
+        except ValueError as error:
+            if on_error == "raise":
+                raise ValueError(f"{error} on_error='skip' leaves such images out.") from error
+            errors.append(str(error))
+            continue
+        first = next(iter(images), path)
+        images[path] = image
+        if image.size != images[first].size:
+            shown = [
+                f"{str(p.relative_to(folder))!r} has {images[p].height} x {images[p].width} pixels"
+                for p in (first, path)
+            ]
+            raise ValueError(
+                f"The images of folder={str(folder)!r} differ in size: {', '.join(shown)}; give "
+                "image_size to have all of them cut and resized."
+            )
+    return images, errors

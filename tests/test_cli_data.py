@@ -1,7 +1,11 @@
+import shutil
+from argparse import Namespace
+
 import numpy as np
 import pytest
 
 from skdistill.cli import main
+from skdistill.cli.data import load_split
 
 
 def test_a_backbone_is_trained_on_what_is_distilled_and_not_on_the_held_out_share(
@@ -56,3 +60,28 @@ def test_a_share_outside_the_unit_interval_is_refused(image_folder, tmp_path, ca
     arguments = ["distill", str(image_folder), f"--test={share}", "--out", str(tmp_path / "run")]
     assert main(arguments) == 2
     assert "must be a share between 0 and 1" in capsys.readouterr().err
+
+
+@pytest.fixture
+def damaged_folders(tmp_path, image_folder):
+    """Two copies of the small images, of which one file of each is truncated."""
+    for name in ("train", "test"):
+        shutil.copytree(image_folder, tmp_path / name)
+        (tmp_path / name / "class 0" / "0.png").write_bytes(b"\x89PNG\r\n")
+    return str(tmp_path / "train"), str(tmp_path / "test")
+
+
+def test_a_bad_image_ends_a_command_that_names_it(damaged_folders, tmp_path, capsys):
+    assert main(["distill", damaged_folders[0], "--out", str(tmp_path / "run")]) == 2
+    assert "0.png' cannot be read: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_images_are_left_out_of_training_and_test_data_where_asked(damaged_folders):
+    data, test = damaged_folders
+    options = Namespace(data=data, test=test, image_size=None, skip_bad_images=True)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        X, X_test, y, y_test = load_split(options)
+    assert len(X) == len(X_test) == len(y) == len(y_test) == 39
+    for folder, warning in zip(damaged_folders, caught, strict=True):
+        assert f"1 of the 40 images of folder={folder!r} are left out" in str(warning.message)

@@ -1,9 +1,16 @@
 import gzip
 import io
+import os
+import pickle
+import re
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -51,44 +58,132 @@ def test_grey_folders_are_grey(tmp_path):
     assert X[:, 0, 0].tolist() == [100, 7, 255]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
-def test_one_colour_image_makes_colour(tmp_path, mode):
+def test_one_colour_image_makes_colour(tmp_path):
     save(tmp_path, "cat/1.png")
-    save(tmp_path, f"dog/1.{'tif' if mode == 'CMYK' else 'png'}", mode=mode, color=0)
+    save(tmp_path, "dog/1.png", mode="RGB", color=(1, 2, 3))
     X, _ = load_image_folder(tmp_path)
     assert X.shape == (2, 6, 8, 3)
+    assert X[:, 0, 0].tolist() == [[100, 100, 100], [1, 2, 3]]
 
 
-def test_sixteen_bits_keep_their_upper_byte(tmp_path):
-    (tmp_path / "cat").mkdir()
-    values = np.array([[0, 256], [32768, 65535]], dtype=np.uint16)
-    Image.fromarray(values).save(tmp_path / "cat" / "1.png")
-    X, _ = load_image_folder(tmp_path)
-    assert X[0].tolist() == [[0, 1], [128, 255]]
+def test_one_class_is_enough(tmp_path):
+    save(tmp_path, "cat/1.png")
+    X, y = load_image_folder(tmp_path)
+    assert (X.shape, y.tolist()) == ((1, 6, 8), ["cat"])
 
 
 def test_sizes_that_differ_are_refused_or_cut(tmp_path):
     save(tmp_path, "cat/1.png")
-    save(tmp_path, "dog/2.png", size=(10, 10))
-    with pytest.raises(ValueError, match="1.png has 6 x 8 pixels, 2.png has 10 x 10.*image_size"):
-        load_image_folder(tmp_path)
+    save(tmp_path, "dog/old/1.png", size=(10, 10))
+    message = "'cat/1.png' has 6 x 8 pixels, 'dog/old/1.png' has 10 x 10 pixels; give image_size"
+    # An image of another size can be read, so that it is not left out.
+    for on_error in ("raise", "skip"):
+        with pytest.raises(ValueError, match=message):
+            load_image_folder(tmp_path, on_error=on_error)
     X, _ = load_image_folder(tmp_path, image_size=4)
     assert X.shape == (2, 4, 4)
 
 
-def test_bad_folders_are_named(tmp_path):
-    with pytest.raises(ValueError, match="is not there"):
-        load_image_folder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="holds no images in class folders"):
-        load_image_folder(tmp_path)
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (None, "is not there"),
+        ([], "holds no images in class folders; it must look like FOLDER/CLASS/IMAGE.png"),
+        (["cat/", "dog/"], "holds no images in class folders"),
+        (["1.png"], "holds no images in class folders"),
+        (["cat/1.heic"], r"holds no images .* must end in \.png, \.jpg, "),
+    ],
+)
+def test_folders_without_images_are_named(tmp_path, names, message):
+    folder = tmp_path / "data"
+    for name in names or ():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()
+    if names == []:
+        folder.mkdir()
+    with pytest.raises(ValueError, match=f"folder='{folder}' {message}"):
+        load_image_folder(folder)
 
 
-def test_a_broken_image_is_named(tmp_path):
+def test_a_file_is_no_folder(tmp_path):
+    save(tmp_path, "1.png")
+    with pytest.raises(ValueError, match="1.png' is no folder"):
+        load_image_folder(tmp_path / "1.png")
+
+
+def test_class_folders_without_images_are_named_and_left_out(tmp_path):
     save(tmp_path, "cat/1.png")
-    path = tmp_path / "cat" / "1.png"
+    (tmp_path / "new\nline").mkdir()
+    (tmp_path / "__MACOSX" / "cat").mkdir(parents=True)
+    message = r"without images, which are left out: '__MACOSX', 'new\\nline'"
+    with pytest.warns(UserWarning, match=message) as caught:
+        _, y = load_image_folder(tmp_path)
+    assert y.tolist() == ["cat"]
+    assert caught[0].filename == __file__
+
+
+def break_image(path):
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"image '.*1\.png' cannot be read"):
+
+
+def test_a_broken_image_is_named_with_what_leaves_it_out(tmp_path):
+    save(tmp_path, "cat/1.png")
+    break_image(tmp_path / "cat" / "1.png")
+    with pytest.raises(ValueError, match=r"image '.*1\.png' cannot be read: .* on_error='skip'"):
         load_image_folder(tmp_path)
+
+
+def test_broken_images_are_left_out_counted_and_named(tmp_path):
+    for name in ("cat/1.png", "cat/2.png", "cat/3.png", "dog/1.png", "dog/2.png"):
+        save(tmp_path, name, color=len(name))
+    broken = [tmp_path / "cat" / "1.png", tmp_path / "dog" / "2.png"]
+    for path in broken:
+        break_image(path)
+    with pytest.warns(UserWarning, match=r"^2 of the 5 images of folder=") as caught:
+        X, y = load_image_folder(tmp_path, on_error="skip")
+    (warning,) = caught
+    lines = str(warning.message).splitlines()
+    assert len(lines) == 3
+    for path, line in zip(broken, lines[1:], strict=True):
+        assert line.startswith(f"The image {str(path)!r} cannot be read: ")
+    assert warning.filename == __file__
+    assert (len(X), y.tolist()) == (3, ["cat", "cat", "dog"])
+
+
+def test_images_that_can_be_read_are_the_same_with_and_without_skipping(tmp_path, recwarn):
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+        save(tmp_path, name, color=len(name))
+    for ours, theirs in zip(
+        load_image_folder(tmp_path), load_image_folder(tmp_path, on_error="skip"), strict=True
+    ):
+        assert_array_equal(ours, theirs)
+    assert not recwarn
+
+
+@pytest.mark.parametrize("labels", [["dog"], ["cat", "dog"]])
+def test_a_class_whose_images_are_all_broken_is_named(tmp_path, labels):
+    for label in ("cat", "dog"):
+        save(tmp_path, f"{label}/1.png")
+    for label in labels:
+        break_image(tmp_path / label / "1.png")
+    named = ", ".join(map(repr, labels))
+    with pytest.raises(ValueError, match=rf"no image that can be read in {named}:\nThe image"):
+        load_image_folder(tmp_path, on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [("image_size", 0), ("image_size", 8.0), ("image_size", "8"), ("on_error", "ignore")],
+)
+def test_parameters_that_cannot_be_used_are_named_with_their_value(tmp_path, parameter, value):
+    save(tmp_path, "cat/1.png")
+    with pytest.raises(ValueError, match=rf"'{parameter}' parameter.* must be .*Got {value!r}"):
+        load_image_folder(tmp_path, **{parameter: value})
+
+
+def test_a_folder_must_be_a_path():
+    with pytest.raises(ValueError, match="'folder' parameter of load_image_folder must be .*Got 5"):
+        load_image_folder(5)
 
 
 def test_npz_files(tmp_path):
@@ -98,10 +193,63 @@ def test_npz_files(tmp_path):
     assert y.tolist() == ["a", "b", "c"]
 
 
-def test_npz_files_are_not_unpickled(tmp_path):
-    np.savez(tmp_path / "data.npz", X=np.array([{}], dtype=object), y=[0])
+class MakesFolder:
+    """What a hostile pickle is: it does something where it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("array", ["X", "y", "none, a bare pickle"])
+def test_npz_files_are_not_unpickled(tmp_path, array):
+    hostile = MakesFolder(str(tmp_path / "made"))
+    if array in ("X", "y"):
+        arrays = {"X": np.eye(1), "y": [0]} | {array: np.array([hostile])}
+        np.savez(tmp_path / "data.npz", **arrays)
+    else:
+        (tmp_path / "data.npz").write_bytes(pickle.dumps(hostile))
     with pytest.raises(ValueError, match="cannot be read as an .npz file"):
         load_npz(tmp_path / "data.npz")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("X", "y"), [(np.eye(3), [0, 1]), (np.eye(2), 0), (5, [0]), (5, 0)], ids=str
+)
+def test_npz_files_must_have_a_label_for_each_sample(tmp_path, X, y):
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    message = re.escape(f"data.npz' has X of shape {np.shape(X)} and y of shape {np.shape(y)}")
+    with pytest.raises(ValueError, match=message):
+        load_npz(tmp_path / "data.npz")
+
+
+@settings(deadline=None)
+@given(
+    compressed=st.booleans(),
+    length=st.none() | st.floats(0, 1, exclude_max=True),
+    altered=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))),
+)
+def test_broken_npz_files_are_read_or_refused_and_nothing_else(compressed, length, altered):
+    buffer = io.BytesIO()
+    save_arrays = np.savez_compressed if compressed else np.savez
+    save_arrays(buffer, X=np.arange(12.0).reshape(4, 3), y=["a", "b", "b", "c"])
+    data = bytearray(buffer.getvalue())
+    for place, byte in altered:
+        data[int(place * len(data))] = byte
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data.npz"
+        path.write_bytes(data if length is None else data[: int(length * len(data))])
+        arrays, message = None, ""
+        try:
+            arrays = load_npz(path)
+        except ValueError as error:
+            message = str(error)
+    assert len(arrays[0]) == len(arrays[1]) if arrays is not None else repr(str(path)) in message
+    if length is not None:
+        assert arrays is None
 
 
 @pytest.mark.parametrize("content", ["text", "wrong names", "missing", "one array"])

@@ -21,10 +21,11 @@ KNOWN = {
 }
 
 
-def load(data, image_size):
+def load(data, image_size, *, skip_bad_images=False):
     """Load a folder or an .npz file, whichever `data` is."""
     if Path(data).is_dir():
-        return load_image_folder(data, image_size=image_size)
+        on_error = "skip" if skip_bad_images else "raise"
+        return load_image_folder(data, image_size=image_size, on_error=on_error)
     if Path(data).is_file():
         return load_npz(data)
     raise ValueError(
@@ -43,13 +44,18 @@ def load_split(options, *, share_only=False):
             raise ValueError(f"--test cannot be given with {options.data!r}, whose split is fixed.")
         return KNOWN[options.data]()
     share = _parse_share(options.test, share_only)
-    X, y = load(options.data, options.image_size)
+    # The test data too: a command reads all of its folders in the same way.
+    reading = {
+        "image_size": options.image_size,
+        "skip_bad_images": getattr(options, "skip_bad_images", False),
+    }
+    X, y = load(options.data, **reading)
     if options.test is None:
         return X, None, y, None
     if share is not None:
         # The seed is no option: runs with several seeds have to be judged on the same images.
         return train_test_split(X, y, test_size=share, stratify=y, random_state=0)
-    X_test, y_test = load(options.test, options.image_size)
+    X_test, y_test = load(options.test, **reading)
     if X_test.shape[1:] != X.shape[1:]:
         raise ValueError(
             f"--test={options.test!r} has rows of shape {X_test.shape[1:]}, DATA has {X.shape[1:]}."
