@@ -1,5 +1,7 @@
+import importlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import diffusers
@@ -53,6 +55,20 @@ def write_dit_folder(
 def rows_of(X):
     """Return the rows of X as a set."""
     return {row.tobytes() for row in X}
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch):
+    """Return a function that imports a script of examples/benchmarks."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples" / "benchmarks"))
+
+    def load(name):
+        # Something else of that name may have been imported before.
+        for module in (name, "results"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        return importlib.import_module(name)
+
+    return load
 
 
 @pytest.fixture

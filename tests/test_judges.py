@@ -1,8 +1,5 @@
 """What the benchmark of the judges says, and that its page says what was measured."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,26 +7,25 @@ from skdistill.datasets import load_fashion_mnist
 from skdistill.protocols import judges
 from skdistill.subsets import RandomSubset
 
-ROOT = Path(__file__).parents[1]
+
+@pytest.fixture
+def benchmark(load_benchmark):
+    return load_benchmark("judges")
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
-    sys.modules.pop("judges", None)
-    import judges
-
-    return judges
+def results(benchmark):
+    return benchmark.read_lines(benchmark.RAW)
 
 
-def test_the_page_is_what_the_raw_results_say(benchmark):
-    assert benchmark.PAGE.read_text(encoding="utf-8") == benchmark.page(benchmark.read_raw())
+def test_the_page_is_what_the_raw_results_say(benchmark, results):
+    assert benchmark.PAGE.read_text(encoding="utf-8") == benchmark.page(results)
 
 
-def test_raw_results_are_those_that_the_script_makes_each_once(benchmark):
+def test_raw_results_are_those_that_the_script_makes_each_once(benchmark, results):
     lines = benchmark.RAW.read_text(encoding="utf-8").splitlines()
-    assert len(benchmark.read_raw()) == len(lines)
-    assert set(benchmark.read_raw()) <= set(benchmark.cells())
+    assert len(results) == len(lines)
+    assert set(results) <= set(benchmark.cells())
 
 
 @pytest.mark.parametrize(
@@ -41,14 +37,17 @@ def test_raw_results_are_those_that_the_script_makes_each_once(benchmark):
         ("cifar10", "random 10", 24.0, 33.0),
     ],
 )
-def test_convnet_3_reaches_what_the_literature_reports(benchmark, data, training, low, high):
+def test_convnet_3_reaches_what_the_literature_reports(
+    benchmark, results, data, training, low, high
+):
     """Within two points of about 93 and 84 of all data, of 74 and 26 to 31 of ten random images."""
-    values = benchmark.found(benchmark.read_raw(), f"students/{data}/{training}/ConvNet-3")
+    values = benchmark.found(
+        benchmark.read_lines(benchmark.RAW), f"students/{data}/{training}/ConvNet-3"
+    )
     assert low <= np.mean(values) <= high
 
 
-def test_real_pairs_have_the_figures_that_they_should_have(benchmark):
-    results = benchmark.read_raw()
+def test_real_pairs_have_the_figures_that_they_should_have(benchmark, results):
     for pair, expected in benchmark.PAIRS.items():
         for figure, value in zip(benchmark.FIGURES, expected, strict=True):
             if value is not None:

@@ -21,12 +21,12 @@ which costs time; these keep them::
 
 import argparse
 import functools
-import json
 import re
 import warnings
 from pathlib import Path
 
 import numpy as np
+from results import make_missing, mean_and_error, read_lines, table
 from sklearn.base import clone
 
 from skdistill.baselines import rivals
@@ -113,7 +113,7 @@ def load(data):
 def measure(name):
     """Return the result of that name as a dict."""
     part, data, *rest, seed = name.split("/")
-    return {"name": name} | MEASURES[part](data, *rest, int(seed))
+    return MEASURES[part](data, *rest, int(seed))
 
 
 def measure_student(data, training, student, seed):
@@ -177,24 +177,10 @@ def measure_metric(data, pair, seed):
 MEASURES = {"students": measure_student, "rivals": measure_rival, "metrics": measure_metric}
 
 
-def read_raw():
-    """Return the results that are there, by name."""
-    lines = RAW.read_text(encoding="utf-8").splitlines() if RAW.exists() else []
-    return {result["name"]: result for result in map(json.loads, lines)}
-
-
-def write_raw(result):
-    """Add a result. One write to the end of a file: other processes do the same."""
-    with RAW.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result) + "\n")
-
-
-def mean_and_error(values, decimals=1):
+def with_number(values, decimals=1):
     """Write a mean and its standard error, and the number of values where they are not five."""
-    mean = f"{np.mean(values):.{decimals}f}"
-    if len(values) > 1:
-        mean += f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{decimals}f}"
-    return mean if len(values) == len(SEEDS) else f"{mean} ({len(values)})"
+    text = mean_and_error(values, decimals)
+    return text if len(values) == len(SEEDS) else f"{text} ({len(values)})"
 
 
 def found(results, prefix, key="accuracy", scale=100.0):
@@ -207,13 +193,7 @@ def found(results, prefix, key="accuracy", scale=100.0):
 def cell(results, prefix, key="accuracy", scale=100.0, decimals=1):
     """Write the results of a prefix, or a dash where there are none."""
     values = found(results, prefix, key, scale)
-    return mean_and_error(values, decimals) if values else "-"
-
-
-def table(header, rows):
-    """Lay rows of strings out as a table in Markdown."""
-    lines = [f"| {' | '.join(header)} |", "|---|" + "---:|" * (len(header) - 1)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    return with_number(values, decimals) if values else "-"
 
 
 def students_table(results):
@@ -333,19 +313,13 @@ def main():
     parser.add_argument("--list", action="store_true", help="name what is missing and stop")
     parser.add_argument("--page", action="store_true", help="only write the tables")
     options = parser.parse_args()
-    missing = [name for name in cells() if re.search(options.only, name)]
-    for name in missing if not options.page else ():
-        # Read anew each time: other processes may have made it.
-        if name in read_raw():
-            continue
-        if options.list:
-            print(name)
-            continue
-        result = measure(name)
-        write_raw(result)
-        print(json.dumps(result), flush=True)
-    if not options.list:
-        PAGE.write_text(page(read_raw()), encoding="utf-8")
+    names = [name for name in cells() if re.search(options.only, name)]
+    if options.list:
+        print("\n".join(name for name in names if name not in read_lines(RAW)))
+        return
+    if not options.page:
+        make_missing(RAW, names, measure)
+    PAGE.write_text(page(read_lines(RAW)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0
+from results import table
 from torch import nn
 
 from skdistill import training
@@ -165,22 +166,25 @@ def measure(shapes=SHAPES, *, rounds=5, n_steps=5):
     machine = f"{threads} thread{'s'[: threads > 1]} of a CPU"
     if torch.cpu._is_amx_tile_supported():
         machine += " with AMX"
-    return {"batch": BATCH, "ratios": ratios, "bfloat16_to_float32": rates, "machine": machine}
+    return {
+        "batch": BATCH,
+        "rounds": rounds,
+        "ratios": ratios,
+        "bfloat16_to_float32": rates,
+        "machine": machine,
+    }
 
 
 def page(raw):
     """Lay the ratios out."""
-    lines = [f"| images | {BEFORE} | {AFTER} |", "|---|---:|---:|"]
-    for name, kinds in raw["ratios"].items():
-        cells = (
-            f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-            for values in kinds.values()
-        )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    rows = [
+        [name, *(f"{np.median(v):.2f} ({min(v):.2f} to {max(v):.2f})" for v in kinds.values())]
+        for name, kinds in raw["ratios"].items()
+    ]
     return TEMPLATE.format(
-        table="\n".join(lines),
+        table=table(["images", BEFORE, AFTER], rows),
         batch=raw["batch"],
-        rounds=len(kinds[AFTER]),
+        rounds=raw["rounds"],
         machine=raw["machine"],
         rate=np.median(raw["bfloat16_to_float32"]),
     )

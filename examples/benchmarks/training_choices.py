@@ -6,13 +6,12 @@ Each choice of :func:`skdistill.training.pretrain` left out in turn, on digits: 
 1,000 steps in the latents of the shipped VAE, and the Fréchet distance (FID) of 2,000 unguided
 samples from the training images, among the features of a ConvNet-2 trained on these.
 
-Raw distances go to ``docs/benchmarks/training_choices.json``, one after the other; what is there is
-not measured again. The table goes to ``docs/benchmarks/training_choices.md``; ``--page`` only
-writes that.
+Raw distances go to ``docs/benchmarks/training_choices.jsonl``, a line each; what is there is not
+measured again. The table goes to ``docs/benchmarks/training_choices.md``; ``--page`` only writes
+that.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from unittest import mock
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from results import make_missing, mean_and_error, read_lines, table
 
 from skdistill import training, training_loop
 from skdistill.backbones import DiTBackbone, find_backbone
@@ -31,7 +31,7 @@ from skdistill.pixels import from_networks, to_networks
 from skdistill.protocols import judges
 
 ROOT = Path(__file__).parents[2]
-RAW = ROOT / "docs" / "benchmarks" / "training_choices.json"
+RAW = ROOT / "docs" / "benchmarks" / "training_choices.jsonl"
 PAGE = ROOT / "docs" / "benchmarks" / "training_choices.md"
 SEEDS = range(3)
 STEPS, N_SAMPLES = 1000, 2000
@@ -47,7 +47,7 @@ VARIANTS = {
     "linear noise schedule, instead of cosine": {"beta_schedule": "linear"},
 }
 TEMPLATE = """\
-<!-- Written by examples/benchmarks/training_choices.py from training_choices.json. -->
+<!-- Written by examples/benchmarks/training_choices.py from training_choices.jsonl. -->
 # What makes a small backbone good
 
 Each choice of `skdistill pretrain` left out in turn, on digits: a DiT of {steps} steps in the
@@ -137,7 +137,13 @@ def sample(variant, n_samples):
     return z / variant.scale
 
 
-def measure(variant, seed, *, steps=STEPS, n_samples=N_SAMPLES):
+def measure(name):
+    """Return the result of that name, VARIANT/SEED."""
+    variant, _, seed = name.rpartition("/")
+    return {"fid": fid(variant, int(seed))}
+
+
+def fid(variant, seed, *, steps=STEPS, n_samples=N_SAMPLES):
     """Return the FID of a variant."""
     X, _, y, _ = load_digits_split()
     backbone, calls = DiTBackbone(find_backbone("digits")), BatchedCalls(500)
@@ -151,38 +157,33 @@ def measure(variant, seed, *, steps=STEPS, n_samples=N_SAMPLES):
     return float(frechet_distance(student.transform(X), student.transform(made)))
 
 
-def page(raw):
+def page(results):
     """Lay the distances out."""
-    lines = ["| trained | FID | difference |", "|---|---:|---:|"]
+    distances = {
+        variant: np.array([results[f"{variant}/{seed}"]["fid"] for seed in SEEDS])
+        for variant in VARIANTS
+    }
     complete, *_ = VARIANTS
-    for name in VARIANTS:
-        values = np.array(raw[name])
-        cells = [name, mean_and_error(values)]
-        cells.append("" if name == complete else mean_and_error(values - raw[complete]))
-        lines.append(f"| {' | '.join(cells)} |")
+    rows = []
+    for variant, values in distances.items():
+        difference = mean_and_error(values - distances[complete], 2)
+        rows.append([variant, mean_and_error(values, 2), "" if variant == complete else difference])
     return TEMPLATE.format(
-        table="\n".join(lines), steps=STEPS, n_samples=N_SAMPLES, n_seeds=len(SEEDS)
+        table=table(["trained", "FID", "difference"], rows),
+        steps=STEPS,
+        n_samples=N_SAMPLES,
+        n_seeds=len(SEEDS),
     )
-
-
-def mean_and_error(values):
-    """Write a mean and its standard error."""
-    return f"{values.mean():.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
 
 
 def main():
     """Measure what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
     parser.add_argument("--page", action="store_true", help="only write the table")
-    only_page = parser.parse_args().page
-    raw = json.loads(RAW.read_text(encoding="utf-8")) if RAW.exists() else {}
-    for seed in SEEDS if not only_page else ():
-        for name in VARIANTS:
-            if len(raw.setdefault(name, [])) <= seed:
-                raw[name].append(measure(name, seed))
-                RAW.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-                print(name, seed, raw[name][-1], flush=True)
-    PAGE.write_text(page(raw), encoding="utf-8")
+    if not parser.parse_args().page:
+        names = [f"{variant}/{seed}" for seed in SEEDS for variant in VARIANTS]
+        make_missing(RAW, names, measure)
+    PAGE.write_text(page(read_lines(RAW)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""What the scripts beside this file share: raw results, a line of JSON each, and tables of them."""
+
+import json
+
+import numpy as np
+
+
+def read_lines(path):
+    """Return the results of a file, by name."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {result["name"]: result for result in map(json.loads, lines)}
+
+
+def add_line(path, result):
+    """Add a result. One write to the end of a file: other processes do the same."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
+
+
+def make_missing(path, names, measure):
+    """Make the results that a file lacks, one after the other."""
+    for name in names:
+        # Read anew each time: other processes may have made it.
+        if name not in read_lines(path):
+            result = {"name": name} | measure(name)
+            add_line(path, result)
+            print(json.dumps(result), flush=True)
+
+
+def mean_and_error(values, decimals=1):
+    """Write a mean and its standard error."""
+    mean = f"{np.mean(values):.{decimals}f}"
+    if len(values) > 1:
+        mean += f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{decimals}f}"
+    return mean
+
+
+def table(header, rows):
+    """Lay rows of strings out as a table in Markdown."""
+    lines = [f"| {' | '.join(header)} |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
