@@ -10,25 +10,32 @@
     RUN_DIR/scores.json               accuracies, where the command line measured them
     RUN_DIR/batches/                  finished batches, until the set is complete
 
-Tables have neither images nor a grid. Every file is written under a temporary name and renamed.
+Tables have neither images nor a grid. Every file is written under a temporary name and renamed, so
+that a full disk leaves no half of one. Images that are lost or altered, as their sha256 tells, are
+written again when the run is opened again.
 """
 
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
+import warnings
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["RunDirectory", "draw_grid", "load_distilled", "write_atomically"]
+from skdistill.names import class_folder, class_folders
 
-FORBIDDEN = set('/\\<>:"|?*%\x7f')
-LONGEST_NAME = 200
+__all__ = ["RunDirectory", "class_folder", "draw_grid", "load_distilled", "write_atomically"]
+
 GRID_COLUMNS = 20
 GRID_CELL = 48
+LONGEST_CAPTION = 24
+PARTIAL_NAME = re.compile(r"\..+\.\d+\.partial", re.DOTALL)
 
 
 def write_atomically(path, data):
@@ -41,14 +48,26 @@ def write_atomically(path, data):
 
     data : bytes
         What to write.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; it names the file, which then is as it was before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        temporary.write_bytes(data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            # Some disks tell only now that they are full, and names may reach them before content.
+            os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise _naming(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_distilled(run_dir):
@@ -70,7 +89,10 @@ def load_distilled(run_dir):
     Raises
     ------
     ValueError
-        If the folder holds no complete run.
+        If the folder holds no complete run, or its distilled.npz is damaged.
+
+    OSError
+        If the file cannot be read.
 
     Examples
     --------
@@ -88,38 +110,13 @@ def load_distilled(run_dir):
     if not path.is_file():
         state = "is not complete" if (Path(run_dir) / "manifest.json").is_file() else "is no run"
         raise ValueError(f"run_dir={str(run_dir)!r} {state}: there is no distilled.npz in it.")
-    with np.load(path, allow_pickle=False) as arrays:
-        return arrays["X"], arrays["y"]
-
-
-def class_folder(label):
-    """Return the name of a class's folder, whatever its label holds.
-
-    Parameters
-    ----------
-    label : object
-        A label.
-
-    Returns
-    -------
-    name : str
-        The label, with what no file system takes percent-encoded and what is very long cut; never
-        empty, hidden, "." or "..".
-
-    Examples
-    --------
-    >>> from skdistill.io import class_folder
-    >>> class_folder("tabby cat"), class_folder("../x")
-    ('tabby cat', '%..%2Fx')
-    """
-    text = str(label)
-    name = "".join(f"%{ord(c):02X}" if c in FORBIDDEN or ord(c) < 32 else c for c in text)
-    if not name or name.startswith(".") or name == "metadata.jsonl":
-        name = f"%{name}"
-    if len(name.encode()) > LONGEST_NAME:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        name = name.encode()[: LONGEST_NAME - 17].decode(errors="ignore") + "%" + digest
-    return name
+    try:
+        X, y = _read_npz(path, "X", "y")
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. The call that wrote run_dir={str(run_dir)!r} makes it again."
+        ) from error
+    return X, y
 
 
 def draw_grid(pixels, labels, classes, path):
@@ -143,7 +140,7 @@ def draw_grid(pixels, labels, classes, path):
     scale = max(1, GRID_CELL // max(height, width))
     cell = (width * scale, height * scale)
     font = ImageFont.load_default(size=max(12, cell[1] // 3))
-    names = [str(label) for label in classes]
+    names = [_caption(label) for label in classes]
     margin = 16 + max(int(font.getlength(name)) for name in names)
     gap = 4
     columns = min(GRID_COLUMNS, int(np.bincount(labels).max()))
@@ -159,14 +156,6 @@ def draw_grid(pixels, labels, classes, path):
     write_atomically(path, _png(sheet))
 
 
-def _read_settings(manifest):
-    """Return the settings that a manifest names, None if it is none of ours."""
-    try:
-        return dict(json.loads(manifest.read_text(encoding="utf-8"))["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 class RunDirectory:
     """A run directory that a distiller writes into.
 
@@ -174,7 +163,7 @@ class RunDirectory:
     ----------
     path : str or path-like
         The folder. One that is not there is made; an empty one and one that holds a run with the
-        same settings are gone on with.
+        same settings are gone on with. Nothing is written outside of it, links or not.
 
     data_format : DataFormat
         The caller's own terms.
@@ -189,12 +178,21 @@ class RunDirectory:
         What else the manifest says.
 
     records : list of dict
-        A line of metadata for each sample, in their order.
+        A line of metadata for each sample, in their order. The folder in each `file_name` is
+        replaced where classes need others to be told apart.
 
     Raises
     ------
     ValueError
         If the folder holds a run with other settings, or something else.
+
+    OSError
+        If it cannot be read or written.
+
+    Warns
+    -----
+    UserWarning
+        If something of the run was damaged; it says what is made again.
     """
 
     def __init__(self, path, data_format, classes, settings, facts, records):
@@ -207,20 +205,40 @@ class RunDirectory:
             )
         self.data_format = data_format
         self.classes = classes
-        self.records = records
-        manifest = self.path / "manifest.json"
+        labels = classes.tolist()
+        folders = dict(zip(map(str, labels), class_folders(labels), strict=True))
+        self.records = [
+            record | {"file_name": f"{folders[record['label']]}/{Path(record['file_name']).name}"}
+            for record in records
+        ]
+        self._hashes = {}
         # Through JSON and back, so that tuples compare equal to what was read.
         settings = json.loads(json.dumps(settings))
-        old = _read_settings(manifest)
-        if old is not None:
-            self._check_same(old, settings)
-        elif self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
-            raise ValueError(
-                f"out_dir={str(path)!r} is not empty and holds no run; give a new folder."
-            )
-        else:
+        old = self._read_settings()
+        if old is None:
             content = {"settings": settings, **facts}
-            write_atomically(manifest, (json.dumps(content, indent=2) + "\n").encode())
+            data = (json.dumps(content, indent=2) + "\n").encode()
+            self._write(self.path / "manifest.json", data)
+        else:
+            self._check_same(old, settings)
+        self._complete = self._restore()
+
+    def _read_settings(self):
+        """Return the settings of the run that is there, None if the folder is empty."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"out_dir={str(self.path)!r} is no folder; give a new one.")
+        if not self.path.exists() or all(map(_is_partial, self.path.iterdir())):
+            return None
+        reason = ""
+        try:
+            return dict(json.loads((self.path / "manifest.json").read_bytes())["settings"])
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError):
+            reason = " (its manifest.json names no settings)"
+        raise ValueError(
+            f"out_dir={str(self.path)!r} is not empty and holds no run{reason}; give a new folder."
+        )
 
     def _check_same(self, old, new):
         for name in sorted(old.keys() | new.keys()):
@@ -238,7 +256,7 @@ class RunDirectory:
         complete : bool
             Then :func:`load_distilled` reads it.
         """
-        return (self.path / "distilled.npz").is_file()
+        return self._complete
 
     def read(self):
         """Return the samples that are there.
@@ -247,11 +265,28 @@ class RunDirectory:
         -------
         samples : dict of int to ndarray
             By their places in the set.
+
+        Warns
+        -----
+        UserWarning
+            If a batch cannot be read, whose samples are then missing, or if images were lost or
+            altered, which are written again.
         """
         samples = {}
+        names = ["places", "X"]
+        if self.data_format.image_shape is not None:
+            names.append("sha256")
         for path in sorted((self.path / "batches").glob("[!.]*.npz")):
-            with np.load(path, allow_pickle=False) as arrays:
-                samples.update(zip(arrays["places"].tolist(), arrays["X"], strict=True))
+            try:
+                places, X, *hashes = _read_npz(path, *names)
+            except (OSError, ValueError) as error:
+                warnings.warn(f"{error}. Its samples are made again.", UserWarning, stacklevel=3)
+                continue
+            places = places.tolist()
+            if hashes:
+                self._hashes.update(zip(places, hashes[0].tolist(), strict=True))
+                self._mend(places, X)
+            samples.update(zip(places, X, strict=True))
         return samples
 
     def write(self, places, X):
@@ -264,15 +299,19 @@ class RunDirectory:
 
         X : ndarray of shape (n_samples, ...)
             The samples.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written; what was finished before stays.
         """
-        if self.data_format.image_shape is not None:
-            pixels = self.data_format.to_uint8(X)
-            for place, image in zip(places, pixels, strict=True):
-                path = self.path / "images" / self.records[place]["file_name"]
-                write_atomically(path, _png(_picture(image)))
-        # Last, so that a batch that is there has its images.
-        path = self.path / "batches" / f"{places[0]:08d}.npz"
-        write_atomically(path, _npz(places=places, X=X))
+        batch = {"places": places, "X": X}
+        with self._going_on():
+            if self.data_format.image_shape is not None:
+                self._write_images(places.tolist(), X)
+                batch["sha256"] = np.array([self._hashes[place] for place in places.tolist()])
+            # Last, so that a batch that is there has its images.
+            self._write(self.path / "batches" / f"{places[0]:08d}.npz", _npz(**batch))
 
     def finish(self, X, y, labels):
         """Write what belongs to the whole set.
@@ -287,20 +326,158 @@ class RunDirectory:
 
         labels : ndarray of shape (n_samples,)
             Their classes, as places in the sorted labels.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the batches stay.
         """
-        images = self.path / "images"
-        if self.data_format.image_shape is not None:
-            lines = []
-            for record in self.records:
-                data = (images / record["file_name"]).read_bytes()
-                lines.append(json.dumps({**record, "sha256": hashlib.sha256(data).hexdigest()}))
-            write_atomically(images / "metadata.jsonl", ("\n".join(lines) + "\n").encode())
-            pixels = self.data_format.to_uint8(X)
-            draw_grid(pixels, labels, self.classes, self.path / "grid.png")
         if y.dtype == object:
             y = y.astype(str)
-        write_atomically(self.path / "distilled.npz", _npz(X=X, y=y))
+        with self._going_on():
+            if self.data_format.image_shape is not None:
+                self._write_metadata()
+                pixels = self.data_format.to_uint8(X)
+                draw_grid(pixels, labels, self.classes, self.path / "grid.png")
+            # Last, so that a run that has it is complete.
+            self._write(self.path / "distilled.npz", _npz(X=X, y=y))
+        self._complete = True
+        self._tidy()
+
+    def _restore(self):
+        """Return whether the whole set is there, its images as they were or written again."""
+        path = self.path / "distilled.npz"
+        if not path.is_file():
+            return False
+        try:
+            X, _ = _read_npz(path, "X", "y")
+            if len(X) != len(self.records):
+                raise ValueError(f"{str(path)!r} has {len(X)} samples, not {len(self.records)}")
+        except ValueError as error:
+            warnings.warn(f"{error}. The set is made again.", UserWarning, stacklevel=4)
+            return False
+        if self.data_format.image_shape is not None:
+            self._hashes = self._read_hashes()
+            if self._mend(range(len(X)), X):
+                self._write_metadata()
+        self._tidy()
+        return True
+
+    def _mend(self, places, X):
+        """Write images again whose hashes are not as noted; return whether there were any."""
+        damaged = [
+            i
+            for i, place in enumerate(places)
+            if _hash_of(self._image(place)) != self._hashes[place]
+        ]
+        if not damaged:
+            return False
+        names = [self.records[places[i]]["file_name"] for i in damaged]
+        shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        warnings.warn(
+            f"Images of out_dir={str(self.path)!r} that were lost or altered are written again "
+            f"({len(names)}): {shown}.",
+            UserWarning,
+            stacklevel=4,
+        )
+        self._write_images([places[i] for i in damaged], X[damaged])
+        return True
+
+    def _image(self, place):
+        return self.path / "images" / self.records[place]["file_name"]
+
+    def _write_images(self, places, X):
+        for place, image in zip(places, self.data_format.to_uint8(X), strict=True):
+            data = _png(_picture(image))
+            self._write(self._image(place), data)
+            self._hashes[place] = hashlib.sha256(data).hexdigest()
+
+    def _write_metadata(self):
+        lines = [
+            json.dumps({**record, "sha256": self._hashes[place]}) + "\n"
+            for place, record in enumerate(self.records)
+        ]
+        self._write(self.path / "images" / "metadata.jsonl", "".join(lines).encode())
+
+    def _read_hashes(self):
+        """Return the hash that the metadata give for each place, None where they give none."""
+        noted = {}
+        with suppress(OSError):
+            for line in (self.path / "images" / "metadata.jsonl").read_bytes().splitlines():
+                # A line that is damaged notes nothing.
+                with suppress(ValueError, KeyError, TypeError):
+                    record = json.loads(line)
+                    noted[record["file_name"]] = record["sha256"]
+        return {i: noted.get(record["file_name"]) for i, record in enumerate(self.records)}
+
+    def _write(self, path, data):
+        """Write a file, unless a link would lead it out of the run directory."""
+        place = os.path.realpath(path.parent)
+        if not Path(place).is_relative_to(os.path.realpath(self.path)):
+            raise ValueError(
+                f"out_dir={str(self.path)!r} has a link in it that leads out: {str(path.parent)!r} "
+                f"is {place!r}. Remove it; nothing is written there."
+            )
+        write_atomically(path, data)
+
+    @contextmanager
+    def _going_on(self):
+        """Say of a failure to write that nothing is lost by it."""
+        try:
+            yield
+        except OSError as error:
+            reason = (
+                f"{error.strerror} (what was finished in out_dir={str(self.path)!r} stays, and the "
+                "same call goes on from there)"
+            )
+            raise OSError(error.errno, reason, error.filename) from error
+
+    def _tidy(self):
+        """Remove what a complete run needs no more, and what one that was killed left behind."""
         shutil.rmtree(self.path / "batches", ignore_errors=True)
+        for path in filter(_is_partial, self.path.rglob(".*.partial")):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _caption(label):
+    """Return a label as one line of a picture."""
+    text = "".join(c if c.isprintable() else "?" for c in str(label))
+    return text if len(text) <= LONGEST_CAPTION else f"{text[: LONGEST_CAPTION - 3]}..."
+
+
+def _naming(path, error):
+    """Return an error of the disk as one that names the file."""
+    return OSError(error.errno, error.strerror or str(error), str(path))
+
+
+def _is_partial(path):
+    return PARTIAL_NAME.fullmatch(path.name) is not None
+
+
+def _hash_of(path):
+    """Return the sha256 of a file, None if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _read_npz(path, *names):
+    """Read arrays; raise ValueError if the file is damaged, OSError if the disk refuses."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _naming(path, error) from error
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
+    # A broken archive raises whatever its bytes lead to.
+    except Exception as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as an .npz file with {', '.join(names)}: "
+            f"{str(error) or repr(error)}"
+        ) from error
 
 
 def _picture(image):

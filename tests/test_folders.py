@@ -144,7 +144,10 @@ def test_a_truncated_image_is_named(tmp_path, suffix):
             read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"PK\x03\x04"])
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", POSTSCRIPT])
 def test_what_is_no_image_is_named_and_not_run(tmp_path, content):
     path = tmp_path / "1.png"
     path.write_bytes(content)
