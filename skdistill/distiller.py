@@ -20,7 +20,7 @@ from sklearn.metrics import accuracy_score, pairwise_distances_argmin
 from sklearn.utils import check_random_state, gen_batches, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 from tqdm.auto import tqdm
 
 import skdistill
@@ -180,6 +180,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     batch_size : int, default=64
         Rows a call of the network starts with; it is halved where memory runs out.
 
+    memory : str or object with the joblib.Memory interface, default=None
+        Keeps the encoded rows, so that other fits of the same rows with the same backbone, in a
+        search of settings say, do not encode them again. A str is a folder. None keeps nothing,
+        and nothing is kept for the closed form.
+
     random_state : int, RandomState instance or None, default=None
         Decides the set: two calls of :meth:`sample` give the same one, whatever the batch size
         and the number of jobs. An int makes `fit` repeatable too.
@@ -280,6 +285,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "device": [str],
         "dtype": [StrOptions({"float32", "bfloat16", "float16"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "memory": [str, HasMethods(["cache"]), None],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -317,6 +323,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         device="auto",
         dtype="float32",
         batch_size=64,
+        memory=None,
         random_state=None,
         n_jobs=None,
         verbose=0,
@@ -350,6 +357,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.device = device
         self.dtype = dtype
         self.batch_size = batch_size
+        self.memory = memory
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -445,7 +453,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 return load_distilled(out_dir)[0], self.classes_[plan.labels]
             samples = run.read()
         missing = np.array([i for i in range(len(plan.labels)) if i not in samples], dtype=np.int64)
-        batches = [missing[batch] for batch in gen_batches(len(missing), self.batch_size)]
+        starts = range(0, len(missing), self.batch_size)
+        batches = [missing[start : start + self.batch_size] for start in starts]
 
         calls = BatchedCalls(self.batch_size)
         in_turn = effective_n_jobs(self.n_jobs) == 1
@@ -638,8 +647,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self._scheduler()
         self.backbone_.to(self._device())
         calls = BatchedCalls(self.batch_size)
-        latents = self.backbone_.encode(x, calls)
-        if not hasattr(self.backbone_, "fit"):
+        if hasattr(self.backbone_, "fit"):
+            latents = self.backbone_.encode(x, calls)
+        else:
+            encode = check_memory(self.memory).cache(_encode, ignore=["backbone", "calls"])
+            latents = encode(self.backbone_.fingerprint, x, self.backbone_, calls)
             few = np.linspace(0, len(x) - 1, min(len(x), RECONSTRUCTION_ROWS)).astype(int)
             decoded = self.backbone_.decode(torch.from_numpy(latents[few]), calls)
             warn_if_poor(x[few], decoded, self.backbone_.name)
@@ -791,7 +803,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         """Return what a run directory says of a set: settings, facts, a record a sample."""
         # Neither do these change the set, nor is an object's address a setting.
         ignored = {"backbone", "batch_size", "device", "ipc", "local_files_only", "n_jobs"}
-        ignored |= {"random_state", "student", "verbose"}
+        ignored |= {"memory", "random_state", "student", "verbose"}
         classes = self.classes_.tolist()
         counts = np.bincount(plan.labels, minlength=len(classes)).tolist()
         settings = {
@@ -855,6 +867,11 @@ class _Plan:
     @property
     def labels(self):
         return self.center_classes[self.assigned]
+
+
+def _encode(fingerprint, x, backbone, calls):
+    """Encode rows; by the fingerprint of the backbone and the rows the result can be kept."""
+    return backbone.encode(x, calls)
 
 
 def _is_passthrough(projector):

@@ -687,3 +687,35 @@ class TestBadInput:
     def test_poor_reconstructions_get_a_warning_with_the_figure(self, dit_folder, small_images):
         with pytest.warns(UserWarning, match=r"loses \d+% of the variance"):
             ManifoldGDDistiller(backbone=str(dit_folder)).fit(*small_images)
+
+
+def test_memory_keeps_what_a_backbone_has_encoded(small_images, dit_folder, tmp_path, monkeypatch):
+    X, y = small_images
+    encoded = []
+    encode = DiTBackbone.encode
+
+    def count(self, x, calls):
+        encoded.append(len(x))
+        return encode(self, x, calls)
+
+    monkeypatch.setattr(DiTBackbone, "encode", count)
+    settings = {"ipc": 2, "num_inference_steps": 2, "random_state": 0}
+    expected = ManifoldGDDistiller(backbone=dit_folder, **settings).fit(X, y).sample()[0]
+    assert encoded == [len(X)]
+    settings["memory"] = str(tmp_path / "memory")
+    for strength in (0.5, 0.2):
+        distiller = ManifoldGDDistiller(backbone=dit_folder, strength=strength, **settings)
+        made = distiller.fit(X, y).sample()[0]
+        if strength == 0.5:
+            np.testing.assert_array_equal(made, expected)
+    assert encoded == [len(X)] * 2
+    # Other rows, and other weights, are encoded.
+    ManifoldGDDistiller(backbone=dit_folder, **settings).fit(X[::-1], y[::-1])
+    assert encoded == [len(X)] * 3
+    other = write_dit_folder(tmp_path / "other", names=["0", "1", "2"])
+    backbone = DiTBackbone(other)
+    with torch.no_grad():
+        backbone.vae.quant_conv.bias += 1
+    backbone.vae.save_pretrained(other / "vae")
+    ManifoldGDDistiller(backbone=other, **settings).fit(X, y)
+    assert encoded == [len(X)] * 4

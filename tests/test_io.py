@@ -357,11 +357,6 @@ def test_a_run_that_broke_off_between_batches_goes_on_to_the_same_files(
             assert contents(run) == whole
 
 
-@pytest.mark.xfail(
-    reason="ManifoldGDDistiller.sample makes batches of nothing, which gen_batches refuses",
-    raises=ValueError,
-    strict=True,
-)
 def test_a_run_that_broke_off_after_its_last_batch_goes_on_to_the_same_files(
     quick_distiller, broken_runs
 ):

@@ -32,6 +32,11 @@ def add_data_arguments(parser, *, out=True):
         type=int,
         help="cut images of a folder to a square and resize them to this many pixels a side",
     )
+    parser.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="leave out images of a folder that cannot be read, and name them, instead of stopping",
+    )
 
 
 def add_common_arguments(parser, *, seed):

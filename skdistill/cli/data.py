@@ -47,7 +47,7 @@ def load_split(options, *, share_only=False):
     # The test data too: a command reads all of its folders in the same way.
     reading = {
         "image_size": options.image_size,
-        "skip_bad_images": getattr(options, "skip_bad_images", False),
+        "skip_bad_images": options.skip_bad_images,
     }
     X, y = load(options.data, **reading)
     if options.test is None:

@@ -122,7 +122,7 @@ def run(options):
     value_range = PROTOCOLS.get(options.data, {}).get("value_range")
     if value_range is None and X.ndim > 2:
         value_range = infer_value_range(X)
-    X_syn, y_syn = _load_set(options.set, X, y, value_range)
+    X_syn, y_syn = _load_set(options, X, y, value_range)
     strangers = sorted(set(y_syn.tolist()) - set(y.tolist()), key=str)
     if strangers:
         raise ValueError(
@@ -185,15 +185,16 @@ def run(options):
     return 0
 
 
-def _load_set(path, X, y, value_range):
+def _load_set(options, X, y, value_range):
     """Load the set to judge, in the terms of the real data."""
+    path = options.set
     if (Path(path) / "manifest.json").exists():
         X_syn, y_syn = load_distilled(path)
     else:
-        X_syn, y_syn = load(path, None)
+        X_syn, y_syn = load(path, None, skip_bad_images=options.skip_bad_images)
         # Folders have the names of labels, not the labels.
         labels = {class_folder(label): label for label in np.unique(y).tolist()}
-        if y_syn.dtype.kind == "U" and y.dtype.kind != "U" and set(y_syn.tolist()) <= set(labels):
+        if y_syn.dtype.kind == "U" and set(y_syn.tolist()) <= set(labels):
             y_syn = np.array([labels[name] for name in y_syn.tolist()], dtype=y.dtype)
     if X_syn.shape[1:] != X.shape[1:]:
         raise ValueError(
