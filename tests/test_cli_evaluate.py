@@ -12,7 +12,7 @@ from skdistill.datasets import load_digits_split
 from skdistill.generate import BatchedCalls
 from skdistill.matching import DistributionMatching
 from skdistill.metrics import compare_sets, mean_distance
-from skdistill.names import class_folder
+from skdistill.names import class_folders
 from skdistill.protocols import linear_student
 from skdistill.subsets import RandomSubset
 
@@ -113,18 +113,19 @@ def test_distribution_matching_is_a_rival(image_folder, capsys, monkeypatch, sho
 
 def test_folders_stand_for_the_labels_that_they_were_named_after(small_images, tmp_path, capsys):
     X, y = small_images
-    names = np.array(["a/b", "..", "two"])[y]
+    names = np.array(["a/b", "A/b", "two"])[y]
     np.savez(tmp_path / "data.npz", X=X, y=names)
+    folders = dict(zip(np.unique(names), class_folders(np.unique(names)), strict=True))
     for i, (image, name) in enumerate(zip(X, names, strict=True)):
-        path = tmp_path / "set" / class_folder(name) / f"{i}.png"
+        path = tmp_path / "set" / folders[name] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
     (tmp_path / "set" / "two" / "bad.png").write_bytes(b"none")
     options = ["--test", "0.3", "--rivals", "--students", "linear", "--seeds", "1"]
-    folders = tmp_path / "set", tmp_path / "data.npz"
-    result = evaluate(capsys, *folders, *options, "--features", "values", "--skip-bad-images")
+    sets = tmp_path / "set", tmp_path / "data.npz"
+    result = evaluate(capsys, *sets, *options, "--features", "values", "--skip-bad-images")
     assert result["n_training"]["SET"] == len(X)
-    assert sorted(result["figures"]["SET"]["by_class"]) == ["..", "a/b", "two"]
+    assert sorted(result["figures"]["SET"]["by_class"]) == ["A/b", "a/b", "two"]
 
 
 def test_classes_that_a_set_lacks_are_left_out_with_a_warning(tmp_path, capsys):

@@ -30,8 +30,8 @@ from skdistill.cli.judging import (
     seeds_of,
 )
 from skdistill.evaluation import format_accuracies, format_figures, train_student
-from skdistill.io import class_folder
 from skdistill.metrics import compare_sets
+from skdistill.names import class_folders
 from skdistill.pixels import from_networks, infer_value_range, to_networks
 from skdistill.protocols import PROTOCOLS
 
@@ -193,7 +193,8 @@ def _load_set(options, X, y, value_range):
     else:
         X_syn, y_syn = load(path, None, skip_bad_images=options.skip_bad_images)
         # Folders have the names of labels, not the labels.
-        labels = {class_folder(label): label for label in np.unique(y).tolist()}
+        known = np.unique(y).tolist()
+        labels = dict(zip(class_folders(known), known, strict=True))
         if y_syn.dtype.kind == "U" and set(y_syn.tolist()) <= set(labels):
             y_syn = np.array([labels[name] for name in y_syn.tolist()], dtype=y.dtype)
     if X_syn.shape[1:] != X.shape[1:]:
