@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdistill.tree import first_equal_row, grow_tree, single_leaf
+from skdistill.tree import first_equal_row, grow_tree, single_leaf, squared_distances
 from skdistill.validation import IPC_CONSTRAINT, check_ipc
 
 __all__ = ["HierarchicalIPC"]
@@ -62,8 +62,7 @@ def _nearest_members(tree, X, nodes, distinct):
     # From the bottom up: a node has more rows to choose from than its descendants.
     for i in np.argsort(tree.size[nodes], kind="stable"):
         span = tree.span(nodes[i])
-        deviations = members[span] - tree.centers[nodes[i]]
-        distances = np.einsum("ij,ij->i", deviations, deviations)
+        distances = squared_distances(members[span], tree.centers[nodes[i]])
         if not taken[span].all():
             distances[taken[span]] = np.inf
         position = span.start + np.argmin(distances)
@@ -129,9 +128,8 @@ class HierarchicalIPC(
         Largest number of iterations of a run of 2-means.
 
     tol : float, default=1e-4
-        A run of 2-means has converged when the squared distances by which its centres move sum to
-        no more than `tol` times the mean variance of the features, both over the rows that are
-        split.
+        A run of 2-means has converged when an iteration lowers its SSE by no more than `tol`
+        times the SSE of the rows that are split.
 
     warm_start : bool, default=False
         If True, `fit` starts from the trees of the previous fit, which must have been made with
@@ -198,17 +196,24 @@ class HierarchicalIPC(
     level and is not a leaf adds to the leaves. No node is taken twice, but different nodes may
     have the same mean. Equal rows are never separated.
 
+    2-means moves rows by Hartigan's rule [2]_, and in the end by Lloyd's, which by itself stops at
+    more and worse optima. It compares distances in single precision, about the mean of the rows
+    and in units of their spread; means and SSE are computed in double precision.
+
     Each split costs :math:`O(n d)` per iteration for :math:`n` rows in :math:`d` dimensions, and a
     tree :math:`O(n d l)` per iteration, where its depth :math:`l` is close to the logarithm of
-    `ipc` unless the data has outliers. Where a class has fewer distinct rows than features,
-    2-means works on their Gram matrix, which takes :math:`O(n^2 d)` once and :math:`O(n^2)` per
-    iteration, and holds :math:`n^2` numbers.
+    `ipc` unless the data has outliers. Where a class has fewer distinct rows than features, and
+    fewer than 700 for each of `n_init`, 2-means works on their Gram matrix, which takes
+    :math:`O(n^2 d)` once and :math:`O(n^2)` per iteration, and holds :math:`n^2` numbers.
 
     References
     ----------
     .. [1] Roy, Lee, Chakraborty, Lokhande, "ManifoldGD: Training-Free Hierarchical Manifold
        Guidance for Diffusion-Based Dataset Distillation", CVPR 2026.
        https://arxiv.org/abs/2602.23295
+
+    .. [2] Telgarsky, Vattani, "Hartigan's Method: k-means Clustering without Voronoi",
+       AISTATS 2010. https://proceedings.mlr.press/v9/telgarsky10a.html
 
     Examples
     --------
@@ -336,7 +341,7 @@ class HierarchicalIPC(
             grown.append(tree)
             nodes.append(selected)
             levels.append(tree.depth[selected])
-            centers.append(tree.centers[selected])
+            centers.append(tree.centers[selected].astype(X.dtype, copy=False))
             nearest.append(_nearest_members(tree, X, selected, self.prototype == "medoid"))
 
         self.classes_, self.trees_ = classes, grown

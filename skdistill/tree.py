@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.externals.array_api_compat import array_namespace, device
 
-__all__ = ["DivisiveTree", "first_equal_row", "grow_tree", "single_leaf"]
+__all__ = ["DivisiveTree", "first_equal_row", "grow_tree", "single_leaf", "squared_distances"]
+
+# Two megabytes, which stay in a cache.
+NUMBERS_AT_ONCE = 2**18
+# On CPUs, the Gram matrix of as many rows costs what it saves each restart of 2-means.
+GRAM_ROWS_PER_RESTART = 700
 
 _NODE_ARRAYS = ("children", "parent", "depth", "size", "sse", "centers", "start", "n_iter")
 
@@ -155,15 +160,22 @@ class _Points:
 
     def __init__(self, X):
         self.X = X
-        self.squared_norms = array_namespace(X).sum(X * X, axis=1)
+        self.squared_norms = array_namespace(X).vecdot(X, X)
+
+    def part(self, indices, weights):
+        """Return some of the points, about their own weighted mean."""
+        xp = array_namespace(self.X)
+        X = xp.take(self.X, indices, axis=0)
+        X -= weights @ X / xp.sum(weights)
+        return _Points(X)
 
     def rows(self, indices):
         """Inner products of some points with all, of shape (n_indices, n_points)."""
         return array_namespace(self.X).take(self.X, indices, axis=0) @ self.X.T
 
-    def times(self, mass):
-        """Inner products of sums of points, weighted by the rows of `mass`, with all points."""
-        return (mass @ self.X) @ self.X.T
+    def times(self, mass, indices):
+        """Inner products of sums of some points, weighted by the rows of `mass`, with all."""
+        return (mass @ array_namespace(self.X).take(self.X, indices, axis=0)) @ self.X.T
 
 
 class _GramMatrix:
@@ -179,32 +191,42 @@ class _GramMatrix:
         self.gram = gram
         self.squared_norms = array_namespace(gram).linalg.diagonal(gram)
 
+    def part(self, indices, weights):
+        """Return some of the points, about their own weighted mean."""
+        xp = array_namespace(self.gram)
+        gram = xp.take(xp.take(self.gram, indices, axis=0), indices, axis=1)
+        shares = weights / xp.sum(weights)
+        to_mean = gram @ shares
+        gram -= to_mean
+        gram -= (to_mean - shares @ to_mean)[:, None]
+        return _GramMatrix(gram)
+
     def rows(self, indices):
         """Inner products of some points with all, of shape (n_indices, n_points)."""
         return array_namespace(self.gram).take(self.gram, indices, axis=0)
 
-    def times(self, mass):
-        """Inner products of sums of points, weighted by the rows of `mass`, with all points."""
-        return mass @ self.gram
+    def times(self, mass, indices):
+        """Inner products of sums of some points, weighted by the rows of `mass`, with all."""
+        return mass @ self.rows(indices)
 
 
 def _draw(masses, uniforms):
-    """Draw one index a row, with probability proportional to `masses`.
+    """Draw indices with probabilities proportional to the masses in a row.
 
     Parameters
     ----------
-    masses : array of shape (n_draws, n_points) or (1, n_points)
-    uniforms : array of shape (n_draws,), numbers in [0, 1)
+    masses : array of shape (n_init, n_points) or (1, n_points)
+    uniforms : array of shape (n_draws, n_init), numbers in [0, 1)
 
     Returns
     -------
-    indices : array of shape (n_draws,)
+    indices : array of shape (n_draws, n_init)
     """
     xp = array_namespace(masses)
     cumulative = xp.cumulative_sum(masses, axis=1)
-    below = cumulative <= uniforms[:, None] * cumulative[:, -1:]
-    # Rounding can lift a threshold to the very end.
-    return xp.clip(xp.sum(below, axis=1, dtype=xp.int64), 0, masses.shape[1] - 1)
+    # Without the last one: rounding can lift a threshold to the very end.
+    below = cumulative[:, :-1] <= uniforms[:, :, None] * cumulative[:, -1:]
+    return xp.count_nonzero(below, axis=2)
 
 
 def _kmeans_plusplus(points, weights, uniforms):
@@ -222,35 +244,45 @@ def _kmeans_plusplus(points, weights, uniforms):
         True where a point is nearer to the second seed. Both sides hold a point.
     """
     xp = array_namespace(weights)
-    norms, n_init = points.squared_norms, uniforms.shape[1]
+    norms = points.squared_norms
+    index = xp.arange(weights.shape[0], device=device(weights))
 
     def norms_of(indices):
         return xp.take(norms, indices)[:, None]
 
-    first = xp.tile(_draw(weights[None, :], uniforms[0, :]), (2,))
+    first = _draw(weights[None, :], uniforms[:1, :])[0, :]
     from_first = points.rows(first)
-    distances = weights * xp.clip(norms + norms_of(first) - 2 * from_first, 0, None)
+    # Rounding leaves some distances below zero, which a draw cannot have.
+    distances = weights * xp.abs(norms + norms_of(first) - 2 * from_first)
+    seconds = _draw(distances, uniforms[1:, :])
 
-    second = _draw(distances, xp.reshape(uniforms[1:, :], (-1,)))
-    from_second = points.rows(second)
-    to_second = weights * (norms + norms_of(second) - 2 * from_second)
-    potential = xp.sum(xp.minimum(distances, to_second), axis=1)
+    def trial(second):
+        from_second = points.rows(second)
+        to_second = weights * (norms + norms_of(second) - 2 * from_second)
+        potential = xp.sum(xp.minimum(distances, to_second), axis=1)
+        side = from_second - from_first > (norms_of(second) - norms_of(first)) / 2
+        # Also where rounding cannot tell the two seeds apart, each has its own side.
+        return potential, (side & (index != first[:, None])) | (index == second[:, None])
 
-    side = from_second - from_first > (norms_of(second) - norms_of(first)) / 2
-    index = xp.arange(weights.shape[0], device=device(weights))
-    # Also where rounding cannot tell the two seeds apart, each has its own side.
-    side = (side & (index != first[:, None])) | (index == second[:, None])
-    keep = (potential[:n_init] <= potential[n_init:])[:, None]
-    return xp.where(keep, side[:n_init, :], side[n_init:, :])
+    potential, side = trial(seconds[0, :])
+    other_potential, other_side = trial(seconds[1, :])
+    return xp.where((potential <= other_potential)[:, None], side, other_side)
 
 
 def _two_means(points, weights, uniforms, max_iter, tol):
     """Split weighted points by 2-means, the best of several restarts.
 
     About the mean of all points, the centres of the two sides are ``s / n1`` and ``-s / n0``,
-    with `s` the sum of side 1, and `n1` and `n0` the weights of the sides. Point `x` is therefore
-    nearer to side 1 if ``<x, s> > |s|^2 (1 / n1 - 1 / n0) / 2``, and the split takes
-    ``|s|^2 (1 / n1 + 1 / n0)`` off the sum of squared errors: inner products are all it needs.
+    with `s` the sum of side 1, and `n1` and `n0` the weights of the sides, `n` together. The split
+    takes ``r = |s|^2 n / (n1 n0)`` off the sum of squared errors, and point `x` is nearer to
+    side 1 if ``<x, s> > r (1 / 2 - n1 / n)``: inner products are all it needs.
+
+    Lloyd's rule, to put each point on its nearer side, tends to leave points where they are,
+    because they pull their own centre towards them. Hartigan's rule moves a point of weight `w` if
+    that alone raises `r`, which adds ``w (|x|^2 + r / n) / 2`` to ``<x, s>`` for a point of side 0
+    and subtracts it for one of side 1. It stops at fewer and better optima [1]_. All such moves at
+    once may lower `r`, and are then taken back. Lloyd's rule, which never lowers it, has the last
+    word.
 
     Parameters
     ----------
@@ -264,11 +296,11 @@ def _two_means(points, weights, uniforms, max_iter, tol):
         Random numbers in [0, 1) that determine the seeds of each restart.
 
     max_iter : int
-        Largest number of Lloyd iterations.
+        Largest number of iterations.
 
     tol : float
-        A restart has converged when its two centres move by no more than this, in total squared
-        distance.
+        A restart has converged when an iteration takes no more than this share of the sum of
+        squared errors before the split off it.
 
     Returns
     -------
@@ -276,47 +308,52 @@ def _two_means(points, weights, uniforms, max_iter, tol):
         Side of each point. Both sides hold a point.
 
     n_iter : int
-        Number of Lloyd iterations until every restart had converged.
+        Number of iterations until every restart had converged.
+
+    References
+    ----------
+    .. [1] Telgarsky, Vattani, "Hartigan's Method: k-means Clustering without Voronoi",
+       AISTATS 2010.
     """
     xp = array_namespace(weights)
     total = xp.sum(weights)
-    side = _kmeans_plusplus(points, weights, uniforms)
-    mass = weights * xp.astype(side, weights.dtype)
-    n1 = xp.sum(mass, axis=1)
-    previous = None
+    norms = points.squared_norms
+    enough = tol * xp.vecdot(weights, norms)
+
+    wanted = _kmeans_plusplus(points, weights, uniforms)
+    mass = sums = xp.zeros_like(wanted, dtype=weights.dtype)
+    reduction = sums[:, 0] - xp.inf
+    hartigan = xp.ones_like(reduction, dtype=xp.bool)
     n_iter = 0
     while n_iter < max_iter:
         n_iter += 1
-        inverse = 1 / xp.stack([n1, total - n1])
-        sums = points.times(mass)
-        squared = xp.vecdot(mass, sums)
-        reduction = squared * (inverse[0, :] + inverse[1, :])
-
-        nearer = sums > (squared * (inverse[0, :] - inverse[1, :]) / 2)[:, None]
-        moving = xp.any(nearer != side, axis=1)
-        if previous is not None:
-            old_sums, old_squared, old_inverse = previous
-            shift = squared * inverse**2 + old_squared * old_inverse**2
-            shift = shift - 2 * xp.vecdot(mass, old_sums) * inverse * old_inverse
-            moving = moving & (xp.sum(shift, axis=0) > tol)
-        previous = sums, squared, inverse
-
-        nearer_mass = weights * xp.astype(nearer, weights.dtype)
-        n1 = xp.sum(nearer_mass, axis=1)
-        emptied = (n1 == 0) | (n1 == total)
-        if xp.any(emptied):
-            # Only rounding can do that; the side before is then final.
-            nearer = xp.where(emptied[:, None], side, nearer)
-            nearer_mass = xp.where(emptied[:, None], mass, nearer_mass)
-            n1 = xp.sum(nearer_mass, axis=1)
-        side, mass = nearer, nearer_mass
-        if not xp.any(moving):
+        new_mass = weights * xp.astype(wanted, weights.dtype)
+        moved = xp.nonzero(xp.any(new_mass != mass, axis=0))[0]
+        if moved.shape[0] == 0:
             break
+        new_sums = sums + points.times(xp.take(new_mass - mass, moved, axis=1), moved)
+        n1 = xp.sum(new_mass, axis=1)
+        product = n1 * (total - n1)
+        emptied = product == 0
+        new_reduction = xp.vecdot(new_mass, new_sums) * total / xp.where(emptied, total, product)
+
+        worse = emptied | (new_reduction < reduction)
+        if xp.any(worse):
+            new_mass = xp.where(worse[:, None], mass, new_mass)
+            new_sums = xp.where(worse[:, None], sums, new_sums)
+            new_reduction = xp.where(worse, reduction, new_reduction)
+            n1 = xp.sum(new_mass, axis=1)
+        gains = new_reduction - reduction > enough
+        mass, sums, reduction = new_mass, new_sums, new_reduction
+        if not xp.any(gains | hartigan):
+            break
+        hartigan = hartigan & gains
+        own_pull = (weights / 2 - mass) * (norms + (reduction / total)[:, None])
+        own_pull = own_pull * xp.astype(hartigan, weights.dtype)[:, None]
+        wanted = sums + own_pull > (reduction * (0.5 - n1 / total))[:, None]
     # Restarts that differ by rounding only are equally good: take the first.
-    inertia = xp.vecdot(weights, points.squared_norms) - reduction
-    excess = inertia - xp.min(inertia)
-    best = xp.argmax(xp.astype(excess <= 1e-6 * xp.abs(xp.min(inertia)), xp.int64))
-    return side[int(best), :], n_iter
+    best = xp.argmax(xp.astype(reduction >= (1 - 1e-5) * xp.max(reduction), xp.int64))
+    return mass[int(best), :] > 0, n_iter
 
 
 def first_equal_row(X):
@@ -353,23 +390,104 @@ def first_equal_row(X):
     return first
 
 
+def _batches(X):
+    """Yield slices of as many rows as fit in a cache, one after the other."""
+    n_rows = max(1, NUMBERS_AT_ONCE // X.shape[1])
+    for start in range(0, len(X), n_rows):
+        yield slice(start, start + n_rows)
+
+
+def squared_distances(X, center):
+    """Compute the squared distances of rows to a point.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    center : ndarray of shape (n_features,)
+
+    Returns
+    -------
+    distances : ndarray of shape (n_rows,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.tree import squared_distances
+    >>> squared_distances(np.array([[2.0, 1.0], [5.0, 1.0]]), np.array([2.0, 0.0]))
+    array([ 1., 10.])
+    """
+    distances = np.empty(len(X))
+    for batch in _batches(X):
+        deviations = X[batch] - center
+        distances[batch] = np.vecdot(deviations, deviations)
+    return distances
+
+
 def _mean_and_sse(X, weights):
     """Return the weighted mean of rows, (n_features,), and the squared distances to it, summed."""
     mean = weights @ X / weights.sum()
-    deviations = X - mean
-    return mean, weights @ np.einsum("ij,ij->i", deviations, deviations)
+    return mean, weights @ squared_distances(X, mean)
 
 
-def _centred(X, weights):
-    """Return points about their weighted mean, in their own precision."""
-    return X - (weights @ X / weights.sum()).astype(X.dtype)
+class _DistinctRows:
+    """Distinct rows that 2-means can split.
 
+    Inner products are in single precision, which is enough for rows about their mean and in units
+    of their spread. Those of all rows are made once. They serve every part but those of which the
+    spread is small beside the distance from the centre of all, where rounding would show.
 
-def _centre_gram(gram, weights):
-    """Turn inner products of points, in place, into those about their weighted mean."""
-    to_mean = gram @ weights / weights.sum()
-    gram -= to_mean
-    gram -= (to_mean - weights @ to_mean / weights.sum())[:, None]
+    Parameters
+    ----------
+    X : ndarray of shape (n_points, n_features)
+        The distinct rows.
+
+    weights : ndarray of shape (n_points,)
+        How often each row occurs.
+
+    center : ndarray of shape (n_features,)
+        Mean of all rows.
+
+    variance : float
+        Mean squared distance of all rows to it.
+
+    n_init : int
+        Number of restarts of each 2-means.
+    """
+
+    def __init__(self, X, weights, center, variance, n_init):
+        self.X = X
+        self.weights = weights
+        self.variance = variance
+        # A Gram matrix costs as much as many iterations on the rows, and makes them cheap.
+        self.as_gram_matrix = len(X) < min(X.shape[1], GRAM_ROWS_PER_RESTART * n_init)
+        self.whole = self._standardised(X, center, variance)
+
+    def _standardised(self, X, center, variance):
+        """Return inner products of rows about their mean, divided by their variance."""
+        factor = 1 / np.sqrt(variance) if variance > 0 else 1.0
+        points = np.empty(X.shape, dtype=np.float32)
+        for batch in _batches(X):
+            points[batch] = (X[batch] - center) * factor
+        return _GramMatrix(points @ points.T) if self.as_gram_matrix else _Points(points)
+
+    def _points(self, part, mass, center, variance):
+        """Return inner products of some rows about their mean, up to a factor."""
+        if len(part) == len(self.X):
+            return self.whole
+        squared_norm = mass @ self.whole.squared_norms[part] / mass.sum()
+        if variance < 0.03 * squared_norm * self.variance:
+            return self._standardised(self.X[part], center, variance)
+        return self.whole.part(part, mass)
+
+    def split(self, part, center, variance, uniforms, max_iter, tol):
+        """Split some rows, of which mean and variance are given, by :func:`_two_means`."""
+        mass = self.weights[part].astype(np.float32)
+        points = self._points(part, mass, center, variance)
+        return _two_means(points, mass, uniforms, max_iter, tol)
+
+    def mean_and_sse(self, part):
+        """Return the mean of some rows and the sum of their squared distances to it."""
+        return _mean_and_sse(self.X[part], self.weights[part])
 
 
 def single_leaf(X, rows):
@@ -403,7 +521,7 @@ def single_leaf(X, rows):
         depth=np.array([0]),
         size=np.array([len(X)]),
         sse=np.array([sse]),
-        centers=center[None].astype(X.dtype),
+        centers=center[None],
         start=np.array([0]),
         n_iter=np.array([0]),
         order=rows,
@@ -439,8 +557,8 @@ def grow_tree(tree, X, first, n_leaves, *, criterion, n_init, max_iter, tol, see
         Largest number of iterations of a 2-means.
 
     tol : float
-        A restart has converged when the squared distances by which its centres move sum to no
-        more than `tol` times the mean variance of the features.
+        A restart has converged when an iteration takes no more than this share of the sum of
+        squared errors before the split off it.
 
     seed : tuple of int
         The random numbers of a split depend on this and on the node that is split, so that a tree
@@ -470,58 +588,53 @@ def grow_tree(tree, X, first, n_leaves, *, criterion, n_init, max_iter, tol, see
         node_arrays[name] = np.pad(old, room[: old.ndim], constant_values=-1)
     grown = DivisiveTree(**node_arrays, order=np.searchsorted(rows, tree.order))
     grown.n_iter[n_old:] = 0
+    centers, sse, size = grown.centers, grown.sse, grown.size
 
-    weights = np.bincount(first, minlength=len(X)).astype(np.float64)
-    gram = None
-    if np.count_nonzero(weights) < X.shape[1]:
-        # The points span fewer dimensions than they have features: their inner products hold all
-        # distances, and are cheaper to work with.
-        centred = X - grown.centers[0].astype(np.float64)
-        gram = centred @ centred.T
+    points, point_of_row, weights = np.unique(first, return_inverse=True, return_counts=True)
+    distinct = _DistinctRows(
+        X if len(points) == len(X) else X[points], weights, centers[0], sse[0] / size[0], n_init
+    )
+    parts = {leaf: np.unique(point_of_row[grown.order[grown.span(leaf)]]) for leaf in tree.leaves}
+    sum_of_squares = sse[0] + size[0] * (centers[0] @ centers[0])
+    priority = np.full(n_nodes, -np.inf)
 
-    def distinct_members(node):
-        members = grown.order[grown.span(node)]
-        return members[first[members] == members]
+    def prioritise(leaf):
+        if len(parts[leaf]) > 1:
+            priority[leaf] = sse[leaf] / (1 if criterion == "sse" else size[leaf])
 
-    def score(leaf):
-        if len(distinct_members(leaf)) == 1:
-            return -np.inf
-        return grown.sse[leaf] / (1 if criterion == "sse" else grown.size[leaf])
-
-    scores = np.full(n_nodes, -np.inf)
-    scores[tree.leaves] = [score(leaf) for leaf in tree.leaves]
-    is_right = np.empty(len(X), dtype=bool)
+    for leaf in tree.leaves:
+        prioritise(leaf)
     for left in range(n_old, n_nodes, 2):
-        node = np.argmax(scores)
-        distinct = distinct_members(node)
-        mass = weights[distinct]
-        if gram is None:
-            points = _Points(_centred(X[distinct] - grown.centers[node], mass))
-        else:
-            node_gram = gram[np.ix_(distinct, distinct)]
-            _centre_gram(node_gram, mass)
-            points = _GramMatrix(node_gram)
-        dtype = points.squared_norms.dtype
-        is_right[distinct], grown.n_iter[node] = _two_means(
-            points,
-            mass.astype(dtype),
-            np.random.default_rng((*seed, node)).random((3, n_init), dtype=dtype),
-            max_iter,
-            tol * grown.sse[node] / (grown.size[node] * X.shape[1]),
+        node, right = np.argmax(priority), left + 1
+        part = parts.pop(node)
+        uniforms = np.random.default_rng((*seed, node)).random((3, n_init), dtype=np.float32)
+        is_right, grown.n_iter[node] = distinct.split(
+            part, centers[node], sse[node] / size[node], uniforms, max_iter, tol
         )
-        members = grown.order[grown.span(node)]
-        moved = is_right[first[members]]
-        parts = members[~moved], members[moved]
-        members[:] = np.concatenate(parts)
-        grown.children[node] = left, left + 1
-        grown.start[left : left + 2] = grown.start[node] + np.array([0, len(parts[0])])
-        grown.parent[left : left + 2] = node
-        grown.depth[left : left + 2] = grown.depth[node] + 1
-        scores[node] = -np.inf
-        for child, part in zip((left, left + 1), parts, strict=True):
-            grown.size[child] = len(part)
-            distinct = distinct_members(child)
-            grown.centers[child], grown.sse[child] = _mean_and_sse(X[distinct], weights[distinct])
-            scores[child] = score(child)
-    grown.order[:] = rows[grown.order]
+        parts[left], parts[right] = part[~is_right], part[is_right]
+        size[left] = weights[parts[left]].sum()
+        size[right] = size[node] - size[left]
+        grown.start[left] = grown.start[node]
+        grown.start[right] = grown.start[node] + size[left]
+        grown.children[node] = left, right
+        grown.parent[[left, right]] = node
+        grown.depth[[left, right]] = grown.depth[node] + 1
+
+        small, large = sorted((left, right), key=size.__getitem__)
+        centers[small], sse[small] = distinct.mean_and_sse(parts[small])
+        # The larger child is what is left of the node, unless that is about as small as rounding.
+        shift = centers[node] - centers[small]
+        ratio = size[small] / size[large]
+        centers[large] = centers[node] + ratio * shift
+        sse[large] = sse[node] - sse[small] - size[node] * ratio * (shift @ shift)
+        if sse[large] < 1e-5 * sum_of_squares:
+            centers[large], sse[large] = distinct.mean_and_sse(parts[large])
+        priority[node] = -np.inf
+        prioritise(left)
+        prioritise(right)
+
+    leaf_start = np.empty(len(points), dtype=int)
+    for leaf, part in parts.items():
+        leaf_start[part] = grown.start[leaf]
+    grown.order[:] = rows[np.argsort(leaf_start[point_of_row], kind="stable")]
     return grown

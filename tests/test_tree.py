@@ -59,6 +59,10 @@ def node_sets(tree):
     return {frozenset(tree.members(node).tolist()): node for node in range(len(tree.size))}
 
 
+def leaf_sets(tree):
+    return {frozenset(tree.members(leaf).tolist()) for leaf in tree.leaves}
+
+
 def assert_same_tree(one, other):
     for name in ("children", "parent", "depth", "size", "sse", "centers", "start", "order"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
@@ -174,6 +178,42 @@ def test_moving_the_space_moves_the_tree(n_features, seed, factor, shift):
         np.testing.assert_allclose(moved_tree.sse[nodes[rows]], factor**2 * tree.sse[node])
 
 
+@pytest.mark.parametrize("n_features", [5, 60])
+@pytest.mark.parametrize("factor", [1e-100, 1e100])
+def test_units_do_not_matter(n_features, factor):
+    X = nested_blobs(n_features)
+    tree, scaled = grow(X, 8), grow(X * factor, 8)
+    np.testing.assert_array_equal(scaled.order, tree.order)
+    np.testing.assert_allclose(scaled.sse, tree.sse * factor**2)
+
+
+@pytest.mark.parametrize("n_features", [5, 60])
+def test_a_huge_offset_costs_no_more_than_its_own_rounding(n_features):
+    X = nested_blobs(n_features)
+    far = X + 1e9
+    tree, moved = grow(X, 8), grow(far, 8)
+    np.testing.assert_array_equal(moved.order, tree.order)
+    np.testing.assert_allclose(moved.sse, tree.sse, rtol=1e-6)
+    np.testing.assert_allclose(moved.centers - 1e9, tree.centers, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_features", [5, 60])
+def test_rows_beside_a_far_one_are_told_apart(n_features):
+    X = nested_blobs(n_features)
+    with_far_row = np.vstack([X, np.full(n_features, 1e10)])
+    assert leaf_sets(grow(with_far_row, 9)) == leaf_sets(grow(X, 8)) | {frozenset([len(X)])}
+
+
+def test_centres_and_sse_of_deep_nodes_are_those_of_their_rows():
+    X = load_digits().data
+    tree = grow(X, 300)
+    for node in range(len(tree.size)):
+        members = X[tree.members(node)]
+        center = members.mean(axis=0)
+        np.testing.assert_allclose(tree.centers[node], center, atol=1e-12)
+        np.testing.assert_allclose(tree.sse[node], np.square(members - center).sum(), rtol=1e-10)
+
+
 def test_span_and_feature_space_give_the_same_tree():
     X = nested_blobs(5)
     wide = np.hstack([X, np.zeros((len(X), 100))])
@@ -201,6 +241,55 @@ def test_two_means_on_torch_equals_numpy(n_features, gram):
     assert isinstance(torch_side, torch.Tensor)
     np.testing.assert_array_equal(side, torch_side.numpy())
     assert n_iter == torch_n_iter > 1
+
+
+@given(matrices(min_rows=2), st.integers(0, 100), st.booleans())
+@quick
+def test_two_means_leaves_no_point_nearer_to_the_other_side(X, seed, gram):
+    X = X - X.mean(axis=0)
+    points = _GramMatrix(X @ X.T) if gram else _Points(X)
+    uniforms = np.random.default_rng(seed).random((3, 2))
+    side, _ = _two_means(points, np.ones(len(X)), uniforms, 300, 0.0)
+    assert 0 < side.sum() < len(X)
+    to_right, to_left = (np.square(X - X[s].mean(axis=0)).sum(axis=1) for s in (side, ~side))
+    tolerance = 1e-9 * np.square(X).sum()
+    assert (to_right[side] <= to_left[side] + tolerance).all()
+    assert (to_left[~side] <= to_right[~side] + tolerance).all()
+
+
+def weighted_points(seed):
+    rng = np.random.default_rng(seed)
+    X, weights = rng.normal(size=(40, 20)), rng.integers(1, 4, size=40).astype(float)
+    return X - weights @ X / weights.sum(), weights, rng.random((3, 1))
+
+
+def weighted_sse(X, weights, side):
+    deviations = X.copy()
+    for s in (side, ~side):
+        deviations[s] -= weights[s] @ X[s] / weights[s].sum()
+    return weights @ np.square(deviations).sum(axis=1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_another_iteration_never_raises_the_sse_and_the_last_is_of_lloyd(seed):
+    X, weights, uniforms = weighted_points(seed)
+    sides = [_two_means(_Points(X), weights, uniforms, k, 0.0)[0] for k in (*range(1, 12), 300)]
+    assert (np.diff([weighted_sse(X, weights, side) for side in sides]) <= 1e-9).all()
+    side = sides[-1]
+    centers = [weights[s] @ X[s] / weights[s].sum() for s in (~side, side)]
+    nearest = np.square(X[:, None] - centers).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest, side)
+
+
+def test_points_that_had_better_move_alone_are_moved():
+    n_final = 0
+    for seed in range(50):
+        X, weights, uniforms = weighted_points(seed)
+        side, _ = _two_means(_Points(X), weights, uniforms, 300, 0.0)
+        moved = [weighted_sse(X, weights, side ^ one) for one in np.eye(len(X), dtype=bool)]
+        n_final += min(moved) >= weighted_sse(X, weights, side) - 1e-9
+    # The others are those that all moves at once made worse. Lloyd's rule alone reaches none.
+    assert n_final > 20
 
 
 def test_two_means_finds_the_best_split_of_a_line():
@@ -280,7 +369,7 @@ def test_same_splits_as_bisecting_kmeans_on_separated_data(n_features):
         assert adjusted_rand_score(leaf_labels(ours), theirs.labels_) == 1.0
 
 
-def assert_sse_like_bisecting_kmeans(X, n_leaves, n_init):
+def assert_sse_not_above_bisecting_kmeans(X, n_leaves, n_init, share=1.002):
     theirs, ours = [], []
     # The splits are too small to gain from threads, which wait for one another on busy machines.
     with threadpool_limits(1):
@@ -288,20 +377,26 @@ def assert_sse_like_bisecting_kmeans(X, n_leaves, n_init):
             theirs.append(bisecting(n_leaves, n_init=n_init, random_state=seed).fit(X).inertia_)
             tree = grow(X, n_leaves, n_init=n_init, seed=seed)
             ours.append(tree.sse[tree.leaves].sum())
-    assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.02)
+    assert np.mean(ours) <= share * np.mean(theirs)
 
 
 @pytest.mark.parametrize("n_init", [1, 5])
-def test_sse_like_bisecting_kmeans_on_digits(n_init):
-    assert_sse_like_bisecting_kmeans(load_digits().data, 30, n_init)
+def test_sse_not_above_bisecting_kmeans_on_digits(n_init):
+    assert_sse_not_above_bisecting_kmeans(load_digits().data, 30, n_init)
+
+
+def test_sse_below_bisecting_kmeans_with_few_rows_in_many_dimensions():
+    # Where each row pulls its own centre far, Lloyd's rule stops early: measured 0.94.
+    X, y = load_digits(return_X_y=True)
+    assert_sse_not_above_bisecting_kmeans(X[y == 8], 50, n_init=1, share=0.97)
 
 
 @pytest.mark.parametrize("label", [0, 5, 9])
-def test_sse_like_bisecting_kmeans_on_fashion_mnist(label, studied_data):
+def test_sse_not_above_bisecting_kmeans_on_fashion_mnist(label, studied_data):
     images, labels = (
         gzip.decompress((studied_data / f"train-{name}-ubyte.gz").read_bytes())
         for name in ("images-idx3", "labels-idx1")
     )
     X = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
     y = np.frombuffer(labels, np.uint8, offset=8)
-    assert_sse_like_bisecting_kmeans(X[y == label][:1500] / 255.0, 20, n_init=2)
+    assert_sse_not_above_bisecting_kmeans(X[y == label][:1500] / 255.0, 20, n_init=2)
