@@ -326,8 +326,8 @@ def test_wrong_data_is_named():
 
 
 def test_faster_than_bisecting_kmeans_in_many_dimensions():
-    # The measured ratio is 0.45 with one restart, the hardest case, and 0.08 with ten. The slack
-    # up to 0.8 is for machines whose caches and clock rates others share.
+    # The measured ratio is 0.27 with one restart, the hardest case, and 0.04 with ten. The slack
+    # up to 0.6 is for machines whose caches and clock rates others share.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1300, 64)) @ rng.normal(size=(64, 4096)) + rng.normal(size=(1300, 4096))
 
@@ -342,4 +342,4 @@ def test_faster_than_bisecting_kmeans_in_many_dimensions():
             theirs = BisectingKMeans(50, init="k-means++", n_init=1, random_state=seed)
             ours = HierarchicalIPC(50, n_init=1, random_state=seed)
             ratios.append(seconds(ours) / seconds(theirs))
-    assert np.median(ratios) <= 0.8
+    assert np.median(ratios) <= 0.6
