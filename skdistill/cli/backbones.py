@@ -7,7 +7,7 @@ import textwrap
 from skdistill.backbones import describe_backbone, shipped_backbones
 from skdistill.cli.arguments import HelpFormatter
 
-COLUMNS = ("name", "images", "classes", "size", "FID", "licence", "data")
+COLUMNS = ("name", "images", "classes", "size", "FID", "licence")
 # Of a thousand names nobody reads more.
 N_NAMES = 12
 
@@ -47,21 +47,17 @@ def run(options):
 
 
 def _list(descriptions):
-    """Lay backbones out as a table, as wide as the terminal allows."""
+    """Lay backbones out as a table, below each what it was trained on."""
     rows = [COLUMNS, *map(_row, descriptions)]
-    *others, _ = zip(*rows, strict=True)
-    widths = [max(map(len, column)) for column in others]
-    before_data = sum(widths) + 2 * len(widths)
-    # What is long comes last, and is broken there; below the rest where the terminal is narrow.
-    room = shutil.get_terminal_size().columns - before_data
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    indent = " " * (widths[0] + 2)
+    room = max(20, shutil.get_terminal_size().columns - len(indent))
+    below = [[], *(textwrap.wrap(_or_dash(d["data"]), room) for d in descriptions)]
     lines = []
-    for *cells, data in rows:
-        line = "".join(f"{cell:<{width}}  " for cell, width in zip(cells, widths, strict=True))
-        if room >= 20:
-            first, *rest = textwrap.wrap(data, room)
-            lines += [line + first, *(" " * before_data + part for part in rest)]
-        else:
-            lines.append(line.rstrip())
+    for row, parts in zip(rows, below, strict=True):
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
+        lines += [indent + part for part in parts]
     return "\n".join(lines)
 
 
@@ -73,7 +69,6 @@ def _row(described):
         _size(described["bytes"]),
         _or_dash(described["fid"], "{:.2f}"),
         _or_dash(described["license"]),
-        _or_dash(described["data"]),
     )
 
 
