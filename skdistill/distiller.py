@@ -509,9 +509,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         with self._progress_bar(2 * len(timesteps) * math.ceil(len(rows) / self.batch_size)) as bar:
             for batch in gen_batches(len(rows), self.batch_size):
                 start = torch.from_numpy(latents[batch])
-                X_guided.append(
-                    self._denoise(plan, batch, scheduler, timesteps, start, calls, bar.update)
-                )
+                z = self._denoise(plan, batch, scheduler, timesteps, start, calls, bar.update)
+                X_guided.append(self._decode(z, calls))
         return np.concatenate(X_guided).reshape(-1, *row_shape)
 
     def score(self, X, y):
@@ -729,6 +728,14 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _sample_batch(self, plan, batch, calls, progress):
         """Generate the samples of one batch of the plan, in the caller's terms."""
+        return self._decode(self._sample_latents(plan, batch, calls, progress), calls)
+
+    def _decode(self, z, calls):
+        """Return latents in the caller's terms."""
+        return self._format.from_backbone(self.backbone_.decode(z, calls))
+
+    def _sample_latents(self, plan, batch, calls, progress=None, watch=None):
+        """Generate the latents of one batch of the plan; `watch` may wrap its guidance."""
         scheduler = self._scheduler()
         places = zip(plan.labels[batch], plan.indices[batch], strict=True)
         generators = [sample_generator(self.seed_, int(k), int(i)) for k, i in places]
@@ -740,7 +747,15 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             centers = centers.reshape(-1, *latent_shape)
             start = noised(centers, generators, scheduler, timesteps)
         return self._denoise(
-            plan, batch, scheduler, timesteps, start, calls, progress, generators=generators
+            plan,
+            batch,
+            scheduler,
+            timesteps,
+            start,
+            calls,
+            progress,
+            generators=generators,
+            watch=watch,
         )
 
     def _timesteps(self, scheduler):
@@ -750,7 +765,17 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return remaining_timesteps(scheduler, self.init_noise)
 
     def _denoise(
-        self, plan, batch, scheduler, timesteps, start, calls, progress, *, generators=None
+        self,
+        plan,
+        batch,
+        scheduler,
+        timesteps,
+        start,
+        calls,
+        progress,
+        *,
+        generators=None,
+        watch=None,
     ):
         """Denoise one batch under guidance: `start`, or without generators its inversion."""
         device = self._device()
@@ -760,9 +785,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         options = {"guidance_scale": self.guidance_scale, "progress": progress or (lambda: None)}
         if generators is None:
             x = invert(self.backbone_, x, labels, scheduler, calls, timesteps=timesteps, **options)
-        if self.strength > 0 or self.normal_strength > 0:
+        if self.strength > 0 or self.normal_strength > 0 or watch is not None:
             options.update(self._guidance(plan, batch, device))
-        z = denoise(
+        if watch is not None:
+            options["guidance"] = watch(options["guidance"])
+        return denoise(
             self.backbone_,
             x,
             labels,
@@ -774,7 +801,6 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             generators=generators,
             **options,
         )
-        return self._format.from_backbone(self.backbone_.decode(z, calls))
 
     def _guidance(self, plan, batch, device):
         """Return what denoise needs to guide a batch."""

@@ -66,7 +66,7 @@ def add_parser(subparsers):
         default=PLAIN_RIVALS,
         choices=[*rivals(), "DM"],
         help=f"sets to compare with, of the same size: {', '.join(rivals())}, or DM (distribution "
-        "matching, trained: minutes); the first six if unset",
+        "matching, trained: minutes); those that need no backbone if unset",
     )
     parser.add_argument(
         "--backbone",

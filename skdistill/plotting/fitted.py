@@ -6,12 +6,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.generate import BatchedCalls
 from skdistill.pixels import DataFormat, infer_value_range
-from skdistill.validation import pick_device
 
 __all__ = [
     "FittedData",
     "check_distiller",
-    "device_of",
     "place_of",
     "standardised",
     "to_pictures",
@@ -40,24 +38,6 @@ def check_distiller(estimator):
             f"estimator={estimator!r} must be a fitted ManifoldGDDistiller; a resampler's or a "
             "pipeline's own distiller will do."
         )
-
-
-def device_of(distiller):
-    """Return the device that a distiller computes on.
-
-    Parameters
-    ----------
-    distiller : ManifoldGDDistiller
-        Fitted.
-
-    Returns
-    -------
-    device : torch.device
-        The CPU for the closed form on mps, which has no float64.
-    """
-    device = pick_device(distiller.device)
-    in_closed_form = hasattr(distiller.backbone_, "fit")
-    return torch.device("cpu") if device.type == "mps" and in_closed_form else device
 
 
 def place_of(label, classes):
@@ -193,7 +173,7 @@ class FittedData:
         Z : ndarray of shape (n_samples, n_latent_features)
             Latents.
         """
-        backbone = self.distiller.backbone_.to(device_of(self.distiller))
+        backbone = self.distiller.backbone_.to(self.distiller._device())
         x = self._format.to_backbone(X.reshape(len(X), -1))
         return backbone.encode(x, BatchedCalls(self.distiller.batch_size)).reshape(len(X), -1)
 
@@ -210,7 +190,7 @@ class FittedData:
         X : ndarray of shape (n_samples, ...)
             Rows in the caller's terms.
         """
-        backbone = self.distiller.backbone_.to(device_of(self.distiller))
+        backbone = self.distiller.backbone_.to(self.distiller._device())
         z = torch.from_numpy(Z).reshape(-1, *backbone.latent_shape)
         return self._format.from_backbone(
             backbone.decode(z, BatchedCalls(self.distiller.batch_size))

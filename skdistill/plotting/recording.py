@@ -3,19 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from skdistill.generate import (
-    BatchedCalls,
-    denoise,
-    draw_noise,
-    make_scheduler,
-    noised,
-    remaining_timesteps,
-    sample_generator,
-)
-from skdistill.guidance import Guidance, prepare_targets, radius_multipliers
-from skdistill.plotting.fitted import check_distiller, device_of, place_of
+from skdistill.generate import BatchedCalls
+from skdistill.guidance import radius_multipliers
+from skdistill.plotting.fitted import check_distiller, place_of
 from skdistill.validation import check_ipc
 
 __all__ = ["GuidedRun", "RecordedStep", "RecordingGuidance", "record_run", "run_of"]
@@ -240,29 +231,18 @@ def record_run(distiller, label=None, n_samples=None):
             f"n_samples={n_samples!r} must be from 1 to {budget}, the ipc that the distiller was "
             "fitted with."
         )
-    backbone, device = distiller.backbone_, device_of(distiller)
-    backbone.to(device)
-    scheduler = make_scheduler(distiller.scheduler, backbone.default_scheduler)
-    scheduler.set_timesteps(distiller.num_inference_steps)
-    generators = [sample_generator(distiller.seed_, k, i) for i in range(n_samples)]
-    of_class = np.flatnonzero(distiller.centroid_classes_ == k)
-    assigned = of_class[np.arange(n_samples) % len(of_class)]
-    centroids = distiller.cluster_centers_[assigned]
-    timesteps, x = _start(distiller, scheduler, centroids, generators)
-    guidance, targets = _guidance(distiller, assigned, device)
-    latents = denoise(
-        backbone,
-        x.to(device),
-        torch.full((n_samples,), _model_class(distiller, k), device=device),
-        scheduler,
-        BatchedCalls(distiller.batch_size),
-        timesteps=timesteps,
-        guidance=guidance,
-        targets=targets,
-        paper_form=distiller.guidance_form == "paper",
-        guidance_scale=distiller.guidance_scale,
-        generators=generators,
-    )
+    plan = distiller._plan(distiller.ipc)
+    batch = np.flatnonzero(plan.labels == k)[:n_samples]
+    centroids = plan.centers[plan.assigned[batch]]
+    watched = []
+
+    def watch(guidance):
+        watched.append(RecordingGuidance(guidance))
+        return watched[-1]
+
+    calls = BatchedCalls(distiller.batch_size)
+    latents = distiller._sample_latents(plan, batch, calls, watch=watch)
+    (guidance,) = watched
 
     def recorded(name):
         arrays = [getattr(step, name) for step in guidance.steps]
@@ -282,64 +262,15 @@ def record_run(distiller, label=None, n_samples=None):
     )
 
 
-def _start(distiller, scheduler, centroids, generators):
-    """Return the timesteps that samples go through and what they start from."""
-    shape = distiller.backbone_.latent_shape
-    centers = torch.from_numpy(centroids).reshape(-1, *shape)
-    if distiller.init_noise == 1.0:
-        return scheduler.timesteps, draw_noise(shape, generators, scheduler, centers)
-    timesteps = remaining_timesteps(scheduler, distiller.init_noise)
-    return timesteps, noised(centers, generators, scheduler, timesteps)
-
-
-def _tangents(distiller):
-    """Return how a distiller finds tangent spaces, None where it guides without them."""
-    passthrough = isinstance(distiller.projector, str)
-    return None if passthrough else distiller.tangents
-
-
-def _multipliers(distiller):
-    """Return the multiples of the radius at the first guided steps."""
-    return radius_multipliers(distiller.annealing, distiller.max_radius, distiller.warm_steps)
-
-
-def _guidance(distiller, assigned, device):
-    """Return a recording guidance and the targets of samples assigned to centroids."""
-    radii = _multipliers(distiller)
-    targets = prepare_targets(
-        distiller.cluster_centers_,
-        distiller.centroid_classes_,
-        assigned,
-        distiller.projectors_,
-        radii=radii,
-        tangents=_tangents(distiller),
-        device=device,
-    )
-    guidance = Guidance(
-        strength=distiller.strength,
-        kernel=distiller.kernel,
-        bandwidth=distiller.bandwidth,
-        normal_strength=distiller.normal_strength,
-        interval=tuple(distiller.guidance_interval),
-        stages=len(radii),
-        clip=distiller.clip_guidance,
-    )
-    return RecordingGuidance(guidance), targets
-
-
-def _model_class(distiller, k):
-    """Return the backbone's class for the k-th of the distiller."""
-    backbone = distiller.backbone_
-    if hasattr(backbone, "fit"):
-        return k
-    return int(backbone.class_indices(distiller.classes_, distiller.class_map)[k])
-
-
 def _radii(distiller, k, centroids, steps):
     """Return the radii of the neighbourhoods at each step, (n_steps, n_samples)."""
     radii = np.full((len(steps), len(centroids)), np.nan)
-    if _tangents(distiller) == "prepared":
-        projector, multipliers = distiller.projectors_[k], _multipliers(distiller)
+    projects = not isinstance(distiller.projector, str)
+    if projects and distiller.tangents == "prepared":
+        projector = distiller.projectors_[k]
+        multipliers = radius_multipliers(
+            distiller.annealing, distiller.max_radius, distiller.warm_steps
+        )
         unit = (projector.radius or 1.0) * projector.neighbor_distances(centroids)
         for i, step in enumerate(steps):
             if step.number is not None:
