@@ -707,11 +707,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     def _plan(self, ipc):
         """Assign every sample of a set to its centroid; grow hierarchies that are too small."""
         budgets = check_ipc(ipc, self.classes_)
-        centers, assigned, indices, levels, n_centers = [], [], [], [], 0
+        centers, assigned, indices, levels, clusterers, n_centers = [], [], [], [], [], 0
         for clusterer, Z, n in zip(self.clusterers_, self._latents, budgets, strict=True):
             if n > len(clusterer.cluster_centers_) and isinstance(clusterer, HierarchicalIPC):
                 clusterer = copy.copy(clusterer).set_params(ipc=_capped(n, Z), warm_start=True)
                 clusterer.fit(Z)
+            clusterers.append(clusterer)
             centers.append(_centers_of(clusterer, Z.dtype))
             assigned.append(n_centers + np.arange(n) % len(centers[-1]))
             indices.append(np.arange(n))
@@ -724,6 +725,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             np.concatenate(assigned),
             np.concatenate(indices),
             levels,
+            clusterers,
         )
 
     def _sample_batch(self, plan, batch, calls, progress):
@@ -826,12 +828,13 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return {"guidance": guidance, "targets": targets}
 
     def _describe(self, plan):
-        """Return what a run directory says of a set: settings, facts, a record a sample."""
+        """Return what a run directory says of a set: settings, facts, a record a sample, trees."""
         # Neither do these change the set, nor is an object's address a setting.
         ignored = {"backbone", "batch_size", "device", "ipc", "local_files_only", "n_jobs"}
         ignored |= {"memory", "random_state", "student", "verbose"}
         classes = self.classes_.tolist()
         counts = np.bincount(plan.labels, minlength=len(classes)).tolist()
+        n_centers = np.bincount(plan.center_classes, minlength=len(classes)).tolist()
         settings = {
             **{
                 name: _plain(value)
@@ -841,13 +844,23 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             "backbone": self.backbone_.name,
             "backbone_weights": self.backbone_.fingerprint,
             "ipc": {str(label): n for label, n in zip(classes, counts, strict=True)},
+            # Those of a fit to a smaller ipc are others than the first ones of these.
+            "centroids": {str(label): n for label, n in zip(classes, n_centers, strict=True)},
             "seed": self.seed_,
             "data": self._fingerprint,
         }
         modules = (skdistill, sklearn, torch, diffusers)
+        images = self._format.image_shape is not None
+        names = getattr(self, "feature_names_in_", None)
         facts = {
             "classes": [str(label) for label in classes],
             "real_rows": [len(rows) for rows in self._rows],
+            "random_state": (
+                int(self.random_state) if isinstance(self.random_state, Integral) else None
+            ),
+            "image_shape": list(map(int, self._format.image_shape)) if images else None,
+            "value_range": list(map(float, self.value_range_)) if images else None,
+            "feature_names": None if names is None else names.tolist(),
             "versions": {module.__name__: module.__version__ for module in modules},
         }
         nearest = np.empty(len(plan.centers), dtype=np.int64)
@@ -865,7 +878,28 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             }
             for k, i, center in zip(plan.labels, plan.indices, plan.assigned, strict=True)
         ]
-        return settings, facts, records
+        return settings, facts, records, self._describe_trees(plan)
+
+    def _describe_trees(self, plan):
+        """Return what a run directory says of each class's tree, None where none was grown."""
+        if not all(isinstance(clusterer, HierarchicalIPC) for clusterer in plan.clusterers):
+            return None
+        trees = []
+        for label, clusterer, rows, Z in zip(
+            self.classes_.tolist(), plan.clusterers, self._rows, self._latents, strict=True
+        ):
+            (tree,) = clusterer.trees_
+            trees.append(
+                {
+                    "label": str(label),
+                    "children": tree.children.tolist(),
+                    "size": tree.size.tolist(),
+                    "sse": tree.sse.tolist(),
+                    "nearest": rows[pairwise_distances_argmin(tree.centers, Z)].tolist(),
+                    "centroids": clusterer.prototype_nodes_.tolist(),
+                }
+            )
+        return trees
 
 
 @dataclass(frozen=True)
@@ -882,6 +916,8 @@ class _Plan:
         Its number within its class, where it has one.
     levels : list of length n_centroids or None
         Depth of each centroid in its tree, None where the clusterer has none.
+    clusterers : list of length n_classes or None
+        What has the centroids of each class.
     """
 
     centers: np.ndarray
@@ -889,6 +925,7 @@ class _Plan:
     assigned: np.ndarray
     indices: np.ndarray | None = None
     levels: list | None = None
+    clusterers: list | None = None
 
     @property
     def labels(self):

@@ -5,6 +5,7 @@
     RUN_DIR/images/CLASS/NNNN.png     only class folders lie under images/
     RUN_DIR/images/metadata.jsonl     a line a sample: where it comes from, and its sha256
     RUN_DIR/manifest.json             settings, seed, versions, backbone, data fingerprint
+    RUN_DIR/trees.json                the tree of each class, a line each, where trees were grown
     RUN_DIR/distilled.npz             X, y as sample() returned them
     RUN_DIR/grid.png                  a row a class
     RUN_DIR/scores.json               accuracies, where the command line measured them
@@ -181,6 +182,10 @@ class RunDirectory:
         A line of metadata for each sample, in their order. The folder in each `file_name` is
         replaced where classes need others to be told apart.
 
+    trees : list of dict, default=None
+        For each class its label; of each node of its tree the children, the size, the SSE and the
+        nearest real row; and the nodes that are its centroids. None where there are no trees.
+
     Raises
     ------
     ValueError
@@ -195,7 +200,7 @@ class RunDirectory:
         If something of the run was damaged; it says what is made again.
     """
 
-    def __init__(self, path, data_format, classes, settings, facts, records):
+    def __init__(self, path, data_format, classes, settings, facts, records, trees=None):
         self.path = Path(path)
         shape = data_format.image_shape
         if shape is not None and len(shape) == 3 and shape[2] not in (1, 3, 4):
@@ -221,6 +226,9 @@ class RunDirectory:
             self._write(self.path / "manifest.json", data)
         else:
             self._check_same(old, settings)
+        if trees is not None and not (self.path / "trees.json").is_file():
+            lines = ",\n".join(json.dumps(tree, separators=(",", ":")) for tree in trees)
+            self._write(self.path / "trees.json", f"[\n{lines}\n]\n".encode())
         self._complete = self._restore()
 
     def _read_settings(self):

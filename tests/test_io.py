@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
 from unprivileged import unprivileged_folder
 
@@ -71,7 +74,7 @@ def test_a_run_directory_holds_what_it_should(distiller, tmp_path):
     run = tmp_path / "run"
     X, y = distiller.sample(out_dir=run)
     images = [f"images/{c}/{i:04d}.png" for c in ("one", "t%2Fwo", "zero") for i in range(3)]
-    others = ["distilled.npz", "grid.png", "images/metadata.jsonl", "manifest.json"]
+    others = ["distilled.npz", "grid.png", "images/metadata.jsonl", "manifest.json", "trees.json"]
     assert files(run) == sorted(images + others)
     X_read, y_read = load_distilled(run)
     np.testing.assert_array_equal(X_read, X)
@@ -105,6 +108,40 @@ def test_the_manifest_names_settings_and_versions(distiller, small_images, tmp_p
     assert manifest["settings"]["init_noise"] == 1.0
     assert manifest["real_rows"] == np.bincount(small_images[1]).tolist()
     assert set(manifest["versions"]) == {"skdistill", "sklearn", "torch", "diffusers"}
+    assert manifest["random_state"] == 0
+    assert manifest["image_shape"] == [8, 8]
+    assert manifest["value_range"] == [0.0, 255.0]
+
+
+def test_trees_are_kept_as_they_were_for_this_set(distiller, tmp_path):
+    distiller.sample(ipc=4, out_dir=tmp_path / "run")
+    trees = json.loads((tmp_path / "run" / "trees.json").read_text())
+    assert [tree["label"] for tree in trees] == ["one", "t/wo", "zero"]
+    clusterer = distiller.clusterers_[1]
+    grown = clone(clusterer).set_params(ipc=4).fit(distiller._latents[1])
+    (expected,) = grown.trees_
+    for name in ("children", "size", "sse"):
+        np.testing.assert_allclose(trees[1][name], getattr(expected, name))
+    assert trees[1]["centroids"] == grown.prototype_nodes_.tolist()
+    distances = cdist(expected.centers, distiller._latents[1])
+    assert trees[1]["nearest"] == distiller._rows[1][distances.argmin(axis=1)].tolist()
+    (tmp_path / "run" / "trees.json").unlink()
+    distiller.sample(ipc=4, out_dir=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "trees.json").read_text()) == trees
+
+
+def test_a_clusterer_without_trees_leaves_none(tmp_path):
+    distiller = ManifoldGDDistiller(ipc=2, clusterer=KMeans(), random_state=0)
+    distiller.fit(*load_iris(return_X_y=True)).sample(out_dir=tmp_path / "run")
+    assert files(tmp_path / "run") == ["distilled.npz", "manifest.json"]
+
+
+def test_part_of_a_larger_coreset_is_another_set(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    larger = ManifoldGDDistiller(ipc=4, random_state=0).fit(X, y)
+    larger.sample(ipc=2, out_dir=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"holds a run with centroids=\{'0': 4, .*\{'0': 2"):
+        larger.set_params(ipc=2).fit(X, y).sample(out_dir=tmp_path / "run")
 
 
 @pytest.mark.parametrize(("batch_size", "init_noise"), [(2, 1.0), (5, 1.0), (5, 0.6)])
@@ -232,7 +269,7 @@ def test_a_folder_with_something_else_is_refused(distiller, tmp_path):
 def test_tables_have_no_images(tmp_path):
     distiller = ManifoldGDDistiller(ipc=2, random_state=0).fit(*load_iris(return_X_y=True))
     X, _ = distiller.sample(out_dir=tmp_path / "run")
-    assert files(tmp_path / "run") == ["distilled.npz", "manifest.json"]
+    assert files(tmp_path / "run") == ["distilled.npz", "manifest.json", "trees.json"]
     np.testing.assert_array_equal(load_distilled(tmp_path / "run")[0], X)
 
 
