@@ -365,8 +365,7 @@ def prepare_targets(
         part = [projector.neighbor_distances(class_centers)]
         if tangents == "prepared":
             radius = projector.radius or 1.0
-            planes = [projector.tangent_bases(class_centers, radius=m * radius) for m in radii]
-            part += [np.stack(arrays, axis=1) for arrays in zip(*planes, strict=True)]
+            part += projector.tangent_bases(class_centers, radius=[m * radius for m in radii])
         elif tangents == "posterior":
             part += _candidates(projector, class_centers)
         parts.append(part)

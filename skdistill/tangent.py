@@ -12,10 +12,14 @@ from sklearn.utils._chunking import get_chunk_n_rows
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdistill.principal import weighted_bases
+
 __all__ = ["TangentProjector", "local_basis", "posterior_weights"]
 
 # Halvings of the logarithm of an inverse temperature: 40 leave less than float32 can tell apart.
 N_BISECTIONS = 40
+# Neighbours and features above which the wanted eigenvectors alone are less work than all.
+WIDE = 128
 
 
 def _float32_or_better(xp, array):
@@ -26,9 +30,10 @@ def local_basis(neighbors, weights=None, *, n_components, ridge=1e-6, gram=None)
     r"""Span the principal directions of many small neighbourhoods at once.
 
     The rows of a basis are the top eigenvectors of the weighted covariance
-    :math:`C = \sum_i w_i (z_i - \mu)(z_i - \mu)^T` with :math:`\mu = \sum_i w_i z_i`. They come
-    from the K x K Gram matrix :math:`\sqrt{w_i w_j} \langle z_i - \mu, z_j - \mu \rangle`, whose
-    nonzero eigenvalues are the same, so that no D x D matrix is ever formed.
+    :math:`C = \sum_i w_i (z_i - \mu)(z_i - \mu)^T` with :math:`\mu = \sum_i w_i z_i`. Where there
+    are no more neighbours than features, they come from the K x K Gram matrix :math:`\sqrt{w_i w_j}
+    \langle z_i - \mu, z_j - \mu \rangle`, whose nonzero eigenvalues are the same, so that nothing
+    larger than the smaller side of a neighbourhood is ever decomposed.
 
     Parameters
     ----------
@@ -49,7 +54,8 @@ def local_basis(neighbors, weights=None, *, n_components, ridge=1e-6, gram=None)
     gram : array of shape (n_points, n_neighbors, n_neighbors), default=None
         Inner products :math:`\langle z_i - o, z_j - o \rangle` about any origin `o` of each
         neighbourhood, for callers whose weights change while the neighbours stay. The nearer `o` is
-        to the neighbours, the more digits are left in the result.
+        to the neighbours, the more digits are left in the result. Not needed where there are more
+        neighbours than features.
 
     Returns
     -------
@@ -61,9 +67,9 @@ def local_basis(neighbors, weights=None, *, n_components, ridge=1e-6, gram=None)
 
     Notes
     -----
-    Computed in the dtype of `neighbors`, in float32 where that is narrower. Time
-    :math:`O(K^2 D + K^3)` a point (:math:`O(K D d + K^3)` with `gram`), memory
-    :math:`O(K D + K^2)`, for K neighbours of D features and d components.
+    Computed in the dtype of `neighbors`, in float32 where that is narrower. For K neighbours of D
+    features and d components, with m the smaller of K and D: time :math:`O(K D m + m^3)` a point
+    (:math:`O(K D d + K^3)` with `gram`), memory :math:`O(K D + m^2)`.
 
     Examples
     --------
@@ -90,36 +96,44 @@ def local_basis(neighbors, weights=None, *, n_components, ridge=1e-6, gram=None)
     offsets = z - z[:, :1, :]
     offset = xp.matmul(w[:, None, :], offsets)
     mean = z[:, 0, :] + offset[:, 0, :]
-    if gram is None:
-        gram = xp.matmul(offsets, xp.matrix_transpose(offsets))
-    gram = xp.astype(gram, z.dtype)
-
     root_w = xp.sqrt(w)[:, :, None]
-    row_mean = xp.matmul(gram, w[:, :, None])
-    centred_gram = gram - row_mean - xp.matrix_transpose(row_mean)
-    centred_gram = centred_gram + xp.matmul(w[:, None, :], row_mean)
-    centred_gram = root_w * centred_gram * xp.matrix_transpose(root_w)
-
     n_spanned = min(n_components, n_neighbors, n_features)
-    variances, vectors = xp.linalg.eigh(centred_gram)
-    total = xp.sum(variances, axis=1, keepdims=True)
-    variances = xp.flip(variances[:, n_neighbors - n_spanned :], axis=1)
-    vectors = xp.flip(vectors[:, :, n_neighbors - n_spanned :], axis=2)
+    if n_features < n_neighbors:
+        magnitude = xp.sum(w * xp.sum(offsets * offsets, axis=2), axis=1, keepdims=True)
+        deviations = root_w * (offsets - offset)
+        covariance = xp.matmul(xp.matrix_transpose(deviations), deviations)
+        variances, total, directions = _leading(xp, covariance, n_spanned)
+    else:
+        if gram is None:
+            gram = xp.matmul(offsets, xp.matrix_transpose(offsets))
+        gram = xp.astype(gram, z.dtype)
+        magnitude = xp.sum(w * xp.linalg.diagonal(gram), axis=1, keepdims=True)
+        row_mean = xp.matmul(gram, w[:, :, None])
+        centred_gram = gram - row_mean - xp.matrix_transpose(row_mean)
+        centred_gram = centred_gram + xp.matmul(w[:, None, :], row_mean)
+        centred_gram = root_w * centred_gram * xp.matrix_transpose(root_w)
+        variances, total, vectors = _leading(xp, centred_gram, n_spanned)
+        directions = xp.matmul(xp.matrix_transpose(offsets - offset), root_w * vectors)
+        # Orthogonal but for rounding, which weighs most on the directions of least variance.
+        directions, _ = xp.linalg.qr(directions)
 
-    # What rounding leaves of a Gram matrix is no direction of the data, however small the ridge.
-    magnitude = xp.sum(w * xp.linalg.diagonal(gram), axis=1, keepdims=True)
+    # What rounding leaves of a matrix is no direction of the data, however small the ridge.
     rounding = n_neighbors * xp.finfo(z.dtype).eps * magnitude
     spanned = (variances > ridge * total) & (variances > rounding)
-
-    directions = xp.matmul(xp.matrix_transpose(offsets - offset), root_w * vectors)
-    # Orthogonal but for rounding, which weighs most on the directions of least variance.
-    directions, _ = xp.linalg.qr(directions)
     basis = xp.matrix_transpose(directions)
     basis = xp.where(spanned[:, :, None], basis, xp.zeros_like(basis))
     if n_spanned < n_components:
         rest = xp.zeros_like(mean)[:, None, :]
         basis = xp.concat([basis, *[rest] * (n_components - n_spanned)], axis=1)
     return mean, basis
+
+
+def _leading(xp, matrices, n_components):
+    """Return the largest eigenvalues of each matrix, the sum of all, and their eigenvectors."""
+    values, vectors = xp.linalg.eigh(matrices)
+    first = matrices.shape[-1] - n_components
+    total = xp.sum(values, axis=1, keepdims=True)
+    return xp.flip(values[:, first:], axis=1), total, xp.flip(vectors[:, :, first:], axis=2)
 
 
 def posterior_weights(x_t, neighbors, alpha_bar, min_effective, *, present=None):
@@ -341,7 +355,7 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         X = self._validate_points(X)
         X_plane = np.empty_like(X)
-        for rows, means, bases in self._tangent_batches(X, self.radius):
+        for rows, _, means, bases in self._tangent_batches(X, [self.radius]):
             X_plane[rows] = means + _tangential(X[rows] - means, bases)
         return X_plane
 
@@ -364,7 +378,7 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = self._validate_points(X)
         V = self._validate_vectors(V, X)
         V_tangent = np.empty_like(V)
-        for rows, _, bases in self._tangent_batches(X, self.radius):
+        for rows, _, _, bases in self._tangent_batches(X, [self.radius]):
             V_tangent[rows] = _tangential(V[rows], bases)
         return V_tangent
 
@@ -395,23 +409,27 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X : array-like of shape (n_points, n_features)
             Points.
 
-        radius : float, default=None
-            Used in place of the projector's own radius where it is given, as by an annealed one.
+        radius : float or sequence of float, default=None
+            Used in place of the projector's own radius where it is given, as by an annealed one. A
+            sequence gives a plane for each of its radii, in less time than one after the other.
 
         Returns
         -------
-        means : ndarray of shape (n_points, n_features)
+        means : ndarray of shape (n_points, n_features) or (n_points, n_radii, n_features)
             Where the planes pass through.
 
-        bases : ndarray of shape (n_points, n_components, n_features)
+        bases : ndarray of shape (n_points, n_components, n_features) or \
+                (n_points, n_radii, n_components, n_features)
             Orthonormal rows by falling variance; rows beyond the local rank are zero.
         """
         X = self._validate_points(X)
-        means = np.empty_like(X)
-        bases = np.empty((len(X), self.n_components, X.shape[1]), dtype=X.dtype)
-        for rows, batch_means, batch_bases in self._tangent_batches(X, self._radius(radius)):
-            means[rows], bases[rows] = batch_means, batch_bases
-        return means, bases
+        several = np.iterable(radius)
+        radii = [self._radius(r) for r in (radius if several else [radius])]
+        means = np.empty((len(X), len(radii), X.shape[1]), dtype=X.dtype)
+        bases = np.empty((len(X), len(radii), self.n_components, X.shape[1]), dtype=X.dtype)
+        for rows, j, batch_means, batch_bases in self._tangent_batches(X, radii):
+            means[rows, j], bases[rows, j] = batch_means, batch_bases
+        return (means, bases) if several else (means[:, 0], bases[:, 0])
 
     def neighborhoods(self, X, *, radius=None):
         """Return the reference points that make up the neighbourhood of each row.
@@ -432,7 +450,8 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         weights : ndarray of shape (n_points, n_members)
             Their weights, which sum to one; zero for what is not in the neighbourhood.
         """
-        return self._neighborhoods(self._validate_points(X), self._radius(radius))
+        indices, weights = self._neighborhoods(self._validate_points(X), [self._radius(radius)])
+        return indices, weights[:, 0]
 
     def neighbor_distances(self, X):
         """Return the length that radii are multiples of.
@@ -473,57 +492,91 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Undo the shrinking of noisy points towards the origin."""
         return X if self.alpha_bar is None else X / X.dtype.type(self.alpha_bar**0.5)
 
-    def _neighborhoods(self, X, radius):
-        """Find neighbourhoods as :meth:`neighborhoods` does, for validated points."""
+    def _neighborhoods(self, X, radii):
+        """Find neighbourhoods as :meth:`neighborhoods` does, for validated points.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_points, n_features)
+        radii : list of float or None
+            One or more radii, or None alone.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_points, n_members)
+            Rows of `reference_`, nearest first, as many as the largest neighbourhood has.
+        weights : ndarray of shape (n_points, n_radii, n_members)
+        """
         n_reference = len(self.reference_)
         n_fewest = min(self.n_components + 1, n_reference)
         n_within = min(self.n_neighbors, n_reference)
         n_members = max(n_within, n_fewest)
         X = self._clean(X)
         distances, indices = self.nearest_neighbors_.kneighbors(X, n_members)
-        inside = np.ones(indices.shape, dtype=bool)
-        if radius is not None:
-            limits = radius * distances[:, n_within - 1, None]
+        inside = np.ones((len(X), len(radii), n_members), dtype=bool)
+        if radii != [None]:
+            limits = distances[:, n_within - 1, None] * radii
             while n_members < n_reference and np.any(distances[:, -1:] <= limits):
                 n_members = min(2 * n_members, n_reference)
                 distances, indices = self.nearest_neighbors_.kneighbors(X, n_members)
                 # Searches of different length round differently, and the member at the limit stays.
-                limits = radius * distances[:, n_within - 1, None]
-            inside = distances <= limits
-            inside[:, :n_fewest] = True
-            n_members = inside.sum(axis=1).max()
+                limits = distances[:, n_within - 1, None] * radii
+            inside = distances[:, None, :] <= limits[:, :, None]
+            inside[:, :, :n_fewest] = True
+            n_members = inside.sum(axis=2).max()
             distances, indices = distances[:, :n_members], indices[:, :n_members]
-            inside = inside[:, :n_members]
+            inside = inside[:, :, :n_members]
 
         present = inside.astype(X.dtype)
         if self.alpha_bar is None:
-            return indices, present / present.sum(axis=1, keepdims=True)
+            return indices, present / present.sum(axis=2, keepdims=True)
         noisy_squared_distances = self.alpha_bar * distances.astype(X.dtype) ** 2
         weights = _tempered_weights(
             array_namespace(present),
-            noisy_squared_distances,
-            present,
+            np.repeat(noisy_squared_distances, len(radii), axis=0),
+            present.reshape(-1, n_members),
             self.alpha_bar,
             self.n_components + 1,
         )
-        return indices, weights
+        return indices, weights.reshape(present.shape)
 
-    def _tangent_batches(self, X, radius):
-        """Yield the rows, means and bases of one batch of points after the other."""
-        indices, weights = self._neighborhoods(X, radius)
-        n_members, n_features = indices.shape[1], X.shape[1]
-        # local_basis holds three arrays of either kind at its fullest.
-        row_bytes = 3 * n_members * (n_members + n_features) * self.reference_.itemsize
+    def _tangent_batches(self, X, radii):
+        """Yield the rows, place of the radius, means and bases of one batch after the other."""
+        indices, weights = self._neighborhoods(X, radii)
+        shrunk = 1.0 if self.alpha_bar is None else self.alpha_bar**0.5
+        sizes = [1 + np.flatnonzero(weights[:, j].any(axis=0))[-1] for j in range(len(radii))]
+        widest = max(WIDE, 8 * self.n_components)
+        wide = [j for j, size in enumerate(sizes) if min(size, X.shape[1]) > widest]
+        for j in set(range(len(radii))).difference(wide):
+            # local_basis holds three arrays of either kind at its fullest.
+            row_bytes = 3 * sizes[j] * (sizes[j] + X.shape[1]) * self.reference_.itemsize
+            for rows in gen_batches(len(X), get_chunk_n_rows(row_bytes, max_n_rows=len(X))):
+                means, bases = local_basis(
+                    self.reference_[indices[rows, : sizes[j]]],
+                    weights[rows, j, : sizes[j]],
+                    n_components=self.n_components,
+                    ridge=self.ridge,
+                )
+                yield rows, j, means * shrunk, bases
+        if not wide:
+            return
+        members, places = np.unique(indices, return_inverse=True)
+        places = places.reshape(indices.shape)
+        row_bytes = len(members) + (1 + self.n_components) * X.shape[1]
+        row_bytes *= len(wide) * self.reference_.itemsize
         for rows in gen_batches(len(X), get_chunk_n_rows(row_bytes, max_n_rows=len(X))):
-            means, bases = local_basis(
-                self.reference_[indices[rows]],
-                weights[rows],
+            spread = np.zeros((len(places[rows]), len(wide), len(members)), dtype=X.dtype)
+            np.put_along_axis(spread, places[rows, None], weights[rows][:, wide], axis=2)
+            means, bases = weighted_bases(
+                self.reference_[members],
+                spread.reshape(-1, len(members)),
                 n_components=self.n_components,
                 ridge=self.ridge,
             )
-            if self.alpha_bar is not None:
-                means = means * self.alpha_bar**0.5
-            yield rows, means, bases
+            means = means.reshape(len(spread), len(wide), -1) * shrunk
+            bases = bases.reshape(*means.shape[:2], *bases.shape[1:])
+            for k, j in enumerate(wide):
+                yield rows, j, means[:, k], bases[:, k]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

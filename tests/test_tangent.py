@@ -190,6 +190,31 @@ def test_radius_takes_exactly_the_reference_points_within():
         assert_allclose(weights[row][weights[row] > 0], 1 / len(inside))
 
 
+@pytest.mark.parametrize("alpha_bar", [None, 0.3])
+@pytest.mark.parametrize(("n_reference", "n_features"), [(60, 5), (200, 150), (400, 150)])
+def test_planes_of_several_radii_are_those_of_each(n_reference, n_features, alpha_bar):
+    """Neighbourhoods of a few points, and of nearly all where there are many."""
+    rng = np.random.default_rng(0)
+    scales = np.arange(1, n_features + 1) ** -0.5
+    reference = scales * rng.normal(size=(n_reference, n_features))
+    projector = TangentProjector(n_components=2, n_neighbors=6, alpha_bar=alpha_bar).fit(reference)
+    X, radii = reference[:3] + 0.1, [2.5, 1.0, 1.5]
+    means, bases = projector.tangent_bases(X, radius=radii)
+    assert means.shape == (3, 3, n_features)
+    shrunk = 1.0 if alpha_bar is None else alpha_bar**0.5
+    for j, radius in enumerate(radii):
+        mean, basis = projector.tangent_bases(X, radius=radius)
+        assert_allclose(means[:, j], mean, atol=1e-10)
+        assert_allclose(projections(bases[:, j]), projections(basis), atol=1e-8)
+        indices, weights = projector.neighborhoods(X, radius=radius)
+        for i in range(len(X)):
+            members, w = reference[indices[i]], weights[i]
+            assert_allclose(mean[i], shrunk * (w @ members), atol=1e-10)
+            deviations = np.sqrt(w)[:, None] * (members - w @ members)
+            top = np.linalg.eigh(deviations.T @ deviations)[1][:, -2:]
+            assert_allclose(basis[i].T @ basis[i], top @ top.T, atol=1e-8)
+
+
 def test_wider_radius_holds_the_narrower_neighbourhood():
     rng = np.random.default_rng(0)
     projector = TangentProjector().fit(anisotropic(rng, 200))
