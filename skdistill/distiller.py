@@ -24,13 +24,8 @@ from sklearn.utils.validation import check_is_fitted, check_memory, validate_dat
 from tqdm.auto import tqdm
 
 import skdistill
-from skdistill.backbones import (
-    ClosedFormBackbone,
-    DiTBackbone,
-    find_backbone,
-    shipped_backbones,
-)
-from skdistill.backbones.dit import warn_if_poor
+from skdistill.backbones import ClosedFormBackbone, load_backbone, shipped_backbones
+from skdistill.backbones.latent_diffusion import warn_if_poor
 from skdistill.generate import (
     BatchedCalls,
     denoise,
@@ -78,8 +73,10 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "closed-form" needs no weights and takes tables and images: the exact score of a Gaussian
         mixture fitted to each class. For images, a shipped name
         (:func:`skdistill.backbones.shipped_backbones`), a folder in diffusers' format, as
-        :func:`skdistill.training.pretrain` writes it, or a hub id "owner/name" of a
-        class-conditional DiT, which is downloaded.
+        :func:`skdistill.training.pretrain` writes it, or a hub id "owner/name", which is
+        downloaded. Folders and hub ids hold a class-conditional DiT, or a Stable Diffusion 1 or 2
+        such as "stable-diffusion-v1-5/stable-diffusion-v1-5", which takes a prompt a class
+        (``class_map``) and needs transformers (extra ``text``).
 
     clusterer : estimator, default=None
         Anything with ``cluster_centers_`` after ``fit``; the budget goes to its ``ipc`` or
@@ -148,7 +145,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Classifier-free guidance; None for the backbone's own.
 
     class_map : mapping, default=None
-        From the labels in `y` to indices or names of the backbone's classes. None matches names.
+        From the labels in `y` to indices or names of the backbone's classes; None matches names.
+        For Stable Diffusion, to prompts such as "a photo of a red kite"; None asks for "a photo of
+        a LABEL" where labels are strings, with spaces for underscores.
 
     value_range : tuple of float, default=None
         The values of `X` that stand for black and white; results are clipped to them. None means
@@ -605,10 +604,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         if isinstance(self.backbone, str) and self.backbone == "closed-form":
             self.backbone_ = ClosedFormBackbone(self.seed_)
         elif isinstance(self.backbone, (str, os.PathLike)):
-            folder = find_backbone(
-                self.backbone, revision=self.revision, local_files_only=self.local_files_only
+            self.backbone_ = load_backbone(
+                self.backbone,
+                self.dtype,
+                revision=self.revision,
+                local_files_only=self.local_files_only,
             )
-            self.backbone_ = DiTBackbone(folder, self.dtype, name=os.fspath(self.backbone))
         else:
             # Its own fit must not reach the caller's object.
             self.backbone_ = copy.copy(self.backbone)

@@ -6,9 +6,46 @@ from numbers import Integral
 import torch
 from sklearn.utils._param_validation import Interval
 
-__all__ = ["IPC_CONSTRAINT", "check_ipc", "pick_device"]
+__all__ = ["IPC_CONSTRAINT", "check_class_map", "check_ipc", "pick_device"]
 
 IPC_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), Mapping]
+
+
+def check_class_map(class_map, classes):
+    """Check that a map from classes to a model's own has each class and no other.
+
+    Parameters
+    ----------
+    class_map : mapping or None
+        The map; None has nothing to be checked.
+
+    classes : ndarray of shape (n_classes,)
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        If it lacks a class or names a stranger.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.validation import check_class_map
+    >>> check_class_map({"a": 7}, np.array(["a", "b"]))
+    Traceback (most recent call last):
+        ...
+    ValueError: class_map says nothing of the class 'b' of y.
+    """
+    if class_map is None:
+        return
+    labels = classes.tolist()
+    known = set(labels)
+    for label in class_map:
+        if label not in known:
+            raise ValueError(f"class_map names {label!r}, which is not in y; y has {labels}.")
+    for label in labels:
+        if label not in class_map:
+            raise ValueError(f"class_map says nothing of the class {label!r} of y.")
 
 
 def check_ipc(ipc, classes):

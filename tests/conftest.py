@@ -52,6 +52,82 @@ def write_dit_folder(
     return folder
 
 
+def write_stable_diffusion_folder(folder, *, prediction_type="epsilon"):
+    """Write a randomly initialised Stable Diffusion for images of 8 x 8 pixels, as it is saved."""
+    transformers = pytest.importorskip("transformers", reason="prompts are transformers'")
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=4,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        cross_attention_dim=16,
+    )
+    vae = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+        mid_block_add_attention=False,
+    )
+    letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz0123456789" for end in ("", "</w>")]
+    merges = [("p", "h"), ("t", "o</w>"), ("ph", "o"), ("pho", "to</w>"), ("o", "f</w>")]
+    words = [*letters, *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
+    text_encoder = transformers.CLIPTextModel(
+        transformers.CLIPTextConfig(
+            vocab_size=len(words),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=24,
+            bos_token_id=len(words) - 2,
+            eos_token_id=len(words) - 1,
+        )
+    )
+    # So that prompts differ by as much as noise does.
+    text_encoder.embeddings.token_embedding.weight.data.normal_()
+    for part, network in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder)):
+        network.save_pretrained(folder / part)
+    diffusers.PNDMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    ).save_pretrained(folder / "scheduler")
+    tokenizer = folder / "tokenizer"
+    tokenizer.mkdir()
+    vocabulary = {word: number for number, word in enumerate(words)}
+    (tokenizer / "vocab.json").write_text(json.dumps(vocabulary))
+    lines = ["#version: 0.2", *map(" ".join, merges)]
+    (tokenizer / "merges.txt").write_text("\n".join(lines) + "\n")
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 24}
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
 def rows_of(X):
     """Return the rows of X as a set."""
     return {row.tobytes() for row in X}

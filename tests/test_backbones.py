@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_dit_folder
+from huggingface_hub.utils import filter_repo_objects
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits, load_iris, load_wine
 
 from skdistill.backbones import (
@@ -301,6 +303,34 @@ class TestBadFolders:
         with pytest.raises(ValueError, match="weights in '.*vae' cannot be read"):
             DiTBackbone(dit_folder)
 
+    def test_weights_that_would_be_made_up_are_named(self, dit_folder):
+        path = dit_folder / "vae" / "diffusion_pytorch_model.safetensors"
+        weights = load_file(path)
+        del weights["decoder.conv_out.bias"]
+        save_file(weights, path)
+        with pytest.raises(
+            ValueError, match=r"vae' .*'decoder.conv_out.bias' is missing, one of 1"
+        ):
+            DiTBackbone(dit_folder)
+
+    def test_variants_of_weights_are_not_loaded(self, dit_folder):
+        path = dit_folder / "vae" / "diffusion_pytorch_model.safetensors"
+        path.rename(path.with_suffix(".fp16.safetensors"))
+        with pytest.raises(ValueError, match=r"only variants of weights \(.*fp16.safetensors\) in"):
+            DiTBackbone(dit_folder)
+
+    def test_a_scheduler_that_diffusers_does_not_have_is_named(self, dit_folder):
+        path = dit_folder / "scheduler" / "scheduler_config.json"
+        path.write_text(json.dumps({"_class_name": "DiffusionPipeline"}))
+        with pytest.raises(ValueError, match=r"names a scheduler 'DiffusionPipeline', which diff"):
+            DiTBackbone(dit_folder)
+
+    def test_networks_that_do_not_belong_together_are_refused(self, dit_folder):
+        vae = diffusers.AutoencoderKL(latent_channels=3, norm_num_groups=8, block_out_channels=(8,))
+        vae.save_pretrained(dit_folder / "vae")
+        with pytest.raises(ValueError, match="takes 4 channels, but latents have 3"):
+            DiTBackbone(dit_folder)
+
     @pytest.mark.parametrize("part", ["vae", "transformer", "scheduler"])
     def test_a_missing_part_is_named(self, dit_folder, part):
         shutil.rmtree(dit_folder / part)
@@ -338,19 +368,37 @@ def test_a_hub_id_out_of_reach_is_refused(tmp_path, monkeypatch):
         find_backbone("nobody/nothing", local_files_only=True)
 
 
-def test_only_configurations_and_safetensors_are_fetched_from_the_hub(dit_folder, monkeypatch):
+def test_of_a_hub_id_only_what_is_loaded_is_fetched(dit_folder, monkeypatch):
     """The network is the one thing that is mocked."""
     asked = {}
+    published = [
+        *(str(path.relative_to(dit_folder)) for path in dit_folder.rglob("*") if path.is_file()),
+        "vae/diffusion_pytorch_model.bin",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "DiT-XL-2-256.safetensors",
+        "safety_checker/model.safetensors",
+        "vae/model.py",
+    ]
 
     def download(name, **options):
         asked.update(options, name=name)
         return str(dit_folder)
 
-    monkeypatch.setattr("skdistill.backbones.dit.snapshot_download", download)
+    monkeypatch.setattr("skdistill.backbones.folder.snapshot_download", download)
     assert find_backbone("facebook/DiT-XL-2-256", revision="refs/pr/1") == dit_folder
     assert asked["name"] == "facebook/DiT-XL-2-256"
     assert asked["revision"] == "refs/pr/1"
-    assert asked["allow_patterns"] == ["*.json", "*.safetensors"]
+    fetched = filter_repo_objects(published, allow_patterns=asked["allow_patterns"])
+    assert sorted(fetched) == [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "transformer/config.json",
+        "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
 
 
 @pytest.mark.slow

@@ -6,8 +6,14 @@ import diffusers
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from skdistill.backbones import describe_backbone, dit, shipped_backbones, write_card
-from skdistill.backbones.dit import WEIGHTS
+from skdistill.backbones import (
+    DiTBackbone,
+    describe_backbone,
+    folder,
+    shipped_backbones,
+    write_card,
+)
+from skdistill.backbones.folder import WEIGHTS
 
 
 @pytest.fixture
@@ -36,14 +42,13 @@ def test_what_was_measured_stands_in_the_card(digits):
 
 def test_a_description_agrees_with_the_networks(digits):
     described = describe_backbone(digits)
-    backbone = dit.DiTBackbone(digits)
+    backbone = DiTBackbone(digits)
     assert described["latent_shape"] == backbone.latent_shape
     assert described["image_shape"] == (8, 8, 1)
     assert described["classes"] == list("0123456789")
     assert described["guidance_scale"] == backbone.guidance_scale
     assert described["bytes"] > 2 * sum(described["n_parameters"].values())
-    for part in ("vae", "transformer"):
-        network = getattr(backbone, part)
+    for part, network in (("vae", backbone.vae), ("transformer", backbone.denoiser)):
         assert described["n_parameters"][part] == sum(w.numel() for w in network.parameters())
     assert not described["shipped"]
     assert describe_backbone("digits")["shipped"]
@@ -69,9 +74,9 @@ def test_of_a_hub_id_only_the_configuration_is_downloaded(digits, monkeypatch):
             path.unlink()
         return str(digits)
 
-    monkeypatch.setattr(dit, "snapshot_download", download)
+    monkeypatch.setattr(folder, "snapshot_download", download)
     described = describe_backbone("owner/name")
-    assert asked == [("owner/name", "*.json")]
+    assert asked == [("owner/name", ["*.json"])]
     assert described["n_classes"] == 10
     assert described["bytes"] is None
     with pytest.raises(ValueError, match="not in the cache"):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from skdistill.backbones import describe_backbone, shipped_backbones
-from skdistill.backbones.dit import WEIGHTS
+from skdistill.backbones.folder import WEIGHTS
 from skdistill.cli import main
 
 

@@ -462,7 +462,7 @@ class TestEstimator:
 
     def test_the_networks_dtype_is_that_which_was_asked_for(self, dit_folder, small_images):
         distiller = distil(*small_images, backbone=dit_folder, dtype="bfloat16")
-        assert distiller.backbone_.transformer.dtype == torch.bfloat16
+        assert distiller.backbone_.denoiser.dtype == torch.bfloat16
         assert distiller.cluster_centers_.dtype == np.float32
 
     def test_a_hub_id_is_asked_for_as_the_caller_says(self, dit_folder, small_images, monkeypatch):
@@ -472,7 +472,7 @@ class TestEstimator:
             asked.update(options, name=name)
             return str(dit_folder)
 
-        monkeypatch.setattr("skdistill.backbones.dit.snapshot_download", download)
+        monkeypatch.setattr("skdistill.backbones.folder.snapshot_download", download)
         distiller = distil(
             *small_images, backbone="someone/digits", revision="v2", local_files_only=True
         )

@@ -31,7 +31,7 @@ from sklearn.model_selection import train_test_split
 
 from skdistill import ManifoldGDDistiller
 from skdistill.backbones import DiTBackbone, write_card
-from skdistill.backbones.dit import WEIGHTS
+from skdistill.backbones.folder import WEIGHTS
 from skdistill.datasets import load_cifar10, load_digits_split, load_fashion_mnist
 from skdistill.generate import BatchedCalls
 from skdistill.io import draw_grid

@@ -5,18 +5,19 @@ from pathlib import Path
 import diffusers
 import torch
 
-from skdistill.backbones.dit import (
-    DEFAULT_GUIDANCE_SCALE,
+from skdistill.backbones import dit, stable_diffusion
+from skdistill.backbones.folder import (
     WEIGHTS,
-    check_weights,
     find_backbone,
+    networks_of,
     read_config,
     read_json,
+    weight_files,
 )
+from skdistill.backbones.latent_diffusion import latent_and_image_shape
 
 __all__ = ["describe_backbone", "write_card"]
 
-PARTS = {"vae": diffusers.AutoencoderKL, "transformer": diffusers.DiTTransformer2DModel}
 CARD = """\
 ---
 library_name: diffusers
@@ -117,8 +118,9 @@ def describe_backbone(backbone, *, revision=None, local_files_only=False):
     description : dict
         ``name``, ``folder``, ``shipped``; ``image_shape``, (height, width, channels), and
         ``latent_shape``, (channels, height, width); ``n_classes`` and ``classes``, their names, a
-        list that may be empty; ``n_parameters``, a dict of the two networks; ``bytes``, of all
-        files; ``scheduler``, ``prediction_type``, ``guidance_scale`` and ``value_range``; and what
+        list that may be empty, both None where a class is a prompt; ``n_parameters``, a dict of
+        the VAE and the network that denoises; ``bytes``, of all files; ``scheduler``,
+        ``prediction_type``, ``guidance_scale`` and ``value_range``; and what
         :func:`skdistill.training.pretrain` and the model card's script recorded, None where they
         did not: ``data``, ``license``, ``fid``, ``training_seconds``.
 
@@ -137,31 +139,39 @@ def describe_backbone(backbone, *, revision=None, local_files_only=False):
     folder = find_backbone(
         backbone, revision=revision, local_files_only=local_files_only, weights=False
     )
-    configs = {part: read_config(folder, part, kind) for part, kind in PARTS.items()}
+    kinds = networks_of(folder)
+    configs = {part: read_config(folder, part, kind) for part, kind in kinds.items()}
     is_local = folder == WEIGHTS / str(backbone) or folder == Path(backbone).expanduser()
     if is_local:
-        for part in PARTS:
-            check_weights(folder, part)
+        for part in kinds:
+            weight_files(folder, part)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     index, run = read_json(folder / "model_index.json"), read_json(folder / "training.json")
-    vae, transformer = configs["vae"], configs["transformer"]
-    size = transformer["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    takes_prompts = "text_encoder" in kinds
+    part = "unet" if takes_prompts else "transformer"
+    networks = {name: _made(kinds[name], configs[name]) for name in ("vae", part)}
+    vae, denoiser = (network.config for network in networks.values())
+    latent_shape, (channels, height, width) = latent_and_image_shape(vae, denoiser)
+    default_scale = (stable_diffusion if takes_prompts else dit).DEFAULT_GUIDANCE_SCALE
     source = run.get("source", {})
     return {
         "name": str(backbone),
         "folder": str(folder),
         "shipped": folder.parent == WEIGHTS,
-        "image_shape": (size, size, vae["in_channels"]),
-        "latent_shape": (transformer["in_channels"], *[transformer["sample_size"]] * 2),
-        "n_classes": transformer["num_embeds_ada_norm"],
-        "classes": list(index.get("id2label", {}).values()),
-        "n_parameters": {part: _count(kind, configs[part]) for part, kind in PARTS.items()},
+        "image_shape": (height, width, channels),
+        "latent_shape": latent_shape,
+        "n_classes": None if takes_prompts else denoiser["num_embeds_ada_norm"],
+        "classes": None if takes_prompts else list(index.get("id2label", {}).values()),
+        "n_parameters": {
+            name: sum(weights.numel() for weights in network.parameters())
+            for name, network in networks.items()
+        },
         "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         if is_local
         else None,
         "scheduler": scheduler.get("_class_name"),
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
-        "guidance_scale": index.get("guidance_scale", DEFAULT_GUIDANCE_SCALE),
+        "guidance_scale": index.get("guidance_scale", default_scale),
         "value_range": index.get("value_range"),
         "data": source.get("data"),
         "license": source.get("license"),
@@ -174,7 +184,7 @@ def _rows(facts):
     return "\n".join(f"| {name} | {fact} |" for name, fact in facts.items())
 
 
-def _count(kind, config):
-    """Count the parameters of a network that is not made."""
+def _made(kind, config):
+    """Return a network of diffusers without weights."""
     with torch.device("meta"):
-        return sum(weights.numel() for weights in kind.from_config(config).parameters())
+        return getattr(diffusers, kind).from_config(config)

@@ -15,7 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.backbones.dit import DiTBackbone, find_backbone
+from skdistill.backbones.loading import load_backbone
 from skdistill.generate import BatchedCalls
 from skdistill.pixels import infer_format
 from skdistill.validation import pick_device
@@ -51,7 +51,7 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     Attributes
     ----------
-    backbone_ : DiTBackbone
+    backbone_ : DiTBackbone or StableDiffusionBackbone
         What encodes.
 
     n_features_in_ : int
@@ -123,7 +123,7 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
         rows = X.reshape(len(X), -1)
-        self.backbone_ = DiTBackbone(find_backbone(self.backbone), name=os.fspath(self.backbone))
+        self.backbone_ = load_backbone(self.backbone)
         self._format = infer_format(
             rows,
             X.shape[1:],

@@ -10,6 +10,7 @@ from skdistill.cli.arguments import HelpFormatter
 COLUMNS = ("name", "images", "classes", "size", "FID", "licence")
 # Of a thousand names nobody reads more.
 N_NAMES = 12
+PART_NAMES = {"vae": "VAE", "transformer": "transformer", "unet": "U-Net"}
 
 
 def add_parser(subparsers):
@@ -65,7 +66,7 @@ def _row(described):
     return (
         described["name"],
         _image(described),
-        str(described["n_classes"]),
+        _or_dash(described["n_classes"]),
         _size(described["bytes"]),
         _or_dash(described["fid"], "{:.2f}"),
         _or_dash(described["license"]),
@@ -74,13 +75,13 @@ def _row(described):
 
 def _describe(described):
     """Lay the facts of one backbone out, a line each."""
-    n_channels, size, _ = described["latent_shape"]
-    parameters = described["n_parameters"]
     facts = {
         "images": _image(described),
-        "latents": f"{n_channels} x {size} x {size}",
-        "classes": f"{described['n_classes']} ({_enumerate(described['classes']) or 'no names'})",
-        "parameters": f"VAE {parameters['vae']:,}, transformer {parameters['transformer']:,}",
+        "latents": " x ".join(map(str, described["latent_shape"])),
+        "classes": _classes(described),
+        "parameters": ", ".join(
+            f"{PART_NAMES[part]} {n:,}" for part, n in described["n_parameters"].items()
+        ),
         "size": _size(described["bytes"]),
         "predicts": f"{described['prediction_type']}, sampled by {described['scheduler']}",
         "guidance": f"classifier-free, scale {described['guidance_scale']:g}",
@@ -100,6 +101,12 @@ def _describe(described):
         labels = [name] + [""] * (len(parts) - 1)
         lines += [f"{label:<{width}}  {part}" for label, part in zip(labels, parts, strict=True)]
     return "\n".join(lines)
+
+
+def _classes(described):
+    if described["classes"] is None:
+        return "any, by a prompt a class"
+    return f"{described['n_classes']} ({_enumerate(described['classes']) or 'no names'})"
 
 
 def _enumerate(names):
