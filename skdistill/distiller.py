@@ -10,7 +10,6 @@ from functools import wraps
 from numbers import Integral, Real
 
 import diffusers
-import joblib
 import numpy as np
 import sklearn
 import torch
@@ -44,7 +43,7 @@ from skdistill.guidance import (
     radius_multipliers,
 )
 from skdistill.hierarchy import HierarchicalIPC
-from skdistill.io import RunDirectory, class_folder, load_distilled
+from skdistill.io import RunDirectory, class_folder, fingerprint, load_distilled
 from skdistill.pixels import infer_format
 from skdistill.protocols import linear_student
 from skdistill.tangent import TangentProjector
@@ -397,7 +396,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         budgets = check_ipc(self.ipc, self.classes_)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-        self._fingerprint = joblib.hash((rows, self.classes_, labels))
+        self._fingerprint = fingerprint(rows, self.classes_, labels)
         latents = self._encode(rows, row_shape, labels)
         self.value_range_ = self._format.value_range
         self._rows = [np.flatnonzero(labels == k) for k in range(len(self.classes_))]

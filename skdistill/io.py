@@ -9,6 +9,8 @@
     RUN_DIR/distilled.npz             X, y as sample() returned them
     RUN_DIR/grid.png                  a row a class
     RUN_DIR/scores.json               accuracies, where the command line measured them
+    RUN_DIR/evaluation.json           what the command line measured when it judged the set
+    RUN_DIR/report.html               what the command line wrote of all this
     RUN_DIR/batches/                  finished batches, until the set is complete
 
 Tables have neither images nor a grid. Every file is written under a temporary name and renamed, so
@@ -26,12 +28,20 @@ import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import joblib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from skdistill.names import class_folder, class_folders
 
-__all__ = ["RunDirectory", "class_folder", "draw_grid", "load_distilled", "write_atomically"]
+__all__ = [
+    "RunDirectory",
+    "class_folder",
+    "draw_grid",
+    "fingerprint",
+    "load_distilled",
+    "write_atomically",
+]
 
 GRID_COLUMNS = 20
 GRID_CELL = 48
@@ -69,6 +79,28 @@ def write_atomically(path, data):
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def fingerprint(rows, classes, labels):
+    """Return what tells the data of a run from other data.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+        Flattened rows.
+
+    classes : ndarray of shape (n_classes,)
+        The labels, sorted.
+
+    labels : ndarray of shape (n_samples,)
+        The place in `classes` of each row's label.
+
+    Returns
+    -------
+    fingerprint : str
+        A digest of values, dtypes and shapes.
+    """
+    return joblib.hash((rows, classes, labels))
 
 
 def load_distilled(run_dir):

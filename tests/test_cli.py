@@ -23,7 +23,7 @@ def test_help_explains_each_option(command, capsys):
         assert "None" not in out
 
 
-@pytest.mark.parametrize("command", ["distill", "pretrain", "evaluate", "backbones"])
+@pytest.mark.parametrize("command", ["distill", "pretrain", "evaluate", "report", "backbones"])
 def test_no_option_lacks_a_help_text(command):
     (subparsers,) = (
         action

@@ -42,6 +42,9 @@ def test_a_run_is_judged_beside_its_rivals(digits_run, capsys, short_training):
     for figure in ("fid", "mmd", "coverage", "nearest_real_ratio", "embedded_copied_share"):
         assert captured.out.count(f"\n{figure} ") == 2
     assert "by features of ConvNet-2 trained on them" in captured.out
+    kept = json.loads((digits_run / "evaluation.json").read_text())
+    assert kept["features"] == "features of ConvNet-2 trained on them"
+    assert len(kept["scores"]["herding"]["linear"]) == 2
 
 
 def test_figures_and_scores_of_a_run(digits_run, capsys):
@@ -61,6 +64,21 @@ def test_figures_and_scores_of_a_run(digits_run, capsys):
     drawn = RandomSubset(2, random_state=2).fit(X, y).sample()
     expected = compare_sets(X, y, *drawn, random_state=1)
     assert result["figures"]["random real"]["overall"] == pytest.approx(expected["overall"])
+
+
+def test_what_was_measured_is_kept_with_the_run_or_at_least_printed(digits_run, capsys):
+    options = ["digits", "--rivals", "--students", "linear", "--seeds", "1", "--features", "values"]
+    kept = digits_run / "evaluation.json"
+    kept.unlink(missing_ok=True)
+    result = evaluate(capsys, digits_run, *options)
+    assert json.loads(kept.read_text()) == result
+    kept.unlink()
+    kept.mkdir()
+    assert main(["evaluate", str(digits_run), *options, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["scores"] == result["scores"]
+    assert "warning: What was measured is not kept for a report" in captured.err
+    kept.rmdir()
 
 
 def test_the_images_of_a_run_are_judged_like_the_run(digits_run, capsys):

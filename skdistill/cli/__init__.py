@@ -1,4 +1,4 @@
-"""The command line: ``skdistill distill``, ``pretrain``, ``evaluate`` and ``backbones``.
+"""The command line: ``skdistill distill``, ``pretrain``, ``evaluate`` and so on.
 
 A command is a file of its own with ``add_parser(subparsers)``, which sets `run` and, where an
 interrupted run leaves something to go on from, `kept`.
@@ -10,15 +10,16 @@ import sys
 import warnings
 
 from skdistill import __version__
-from skdistill.cli import backbones, distill, evaluate, pretrain
+from skdistill.cli import backbones, distill, evaluate, pretrain, report
 
 __all__ = ["main"]
 
-COMMANDS = (distill, pretrain, evaluate, backbones)
+COMMANDS = (distill, pretrain, evaluate, report, backbones)
 EPILOG = """\
 examples:
   skdistill distill digits --ipc 10 --out distilled
   skdistill evaluate distilled digits
+  skdistill report distilled digits
   skdistill backbones
   skdistill pretrain my_images --test 0.2 --out my_backbone
   skdistill distill my_images --test 0.2 --backbone my_backbone --ipc 20 --out distilled

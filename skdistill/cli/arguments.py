@@ -22,9 +22,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def add_data_arguments(parser, *, out=True):
+def add_data_arguments(parser, *, out=True, required=True):
     """Add DATA, how it is read and, if the command writes a folder, where to."""
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("data", metavar="DATA", nargs=None if required else "?", help=DATA_HELP)
     if out:
         parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument(

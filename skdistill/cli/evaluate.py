@@ -30,6 +30,7 @@ from skdistill.cli.judging import (
     seeds_of,
 )
 from skdistill.evaluation import format_accuracies, format_figures, train_student
+from skdistill.io import write_atomically
 from skdistill.metrics import compare_sets
 from skdistill.names import class_folders
 from skdistill.pixels import from_networks, infer_value_range, to_networks
@@ -48,7 +49,8 @@ def add_parser(subparsers):
         help="judge a small set against real data",
         description="Train students on SET, on as many real samples of DATA picked in several "
         "ways, and on all of DATA, and test them on held-out real samples; and measure how far SET "
-        "is from DATA.",
+        "is from DATA. Of a run directory, what was measured is kept in its evaluation.json, for "
+        "its report.",
         formatter_class=HelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -161,17 +163,21 @@ def run(options):
         name: compare_sets(X, y, *sets[name](seeds[0]), embed=embed, random_state=options.seed)
         for name in names
     }
+    space = features if features != "student" else f"features of {network} trained on them"
+    content = {
+        "command": options.command_line,
+        "n_test": len(y_test),
+        "n_training": {"SET": len(y_syn), ALL: len(y)},
+        "scores": scores,
+        "features": space,
+        "figures": figures,
+    }
+    text = json.dumps(content, indent=2, default=str)
+    if _is_run(options.set):
+        _keep(Path(options.set) / "evaluation.json", text)
     if options.json:
-        content = {
-            "command": options.command_line,
-            "n_test": len(y_test),
-            "n_training": {"SET": len(y_syn), ALL: len(y)},
-            "scores": scores,
-            "figures": figures,
-        }
-        print(json.dumps(content, indent=2, default=str))
+        print(text)
     elif not options.quiet:
-        space = features if features != "student" else f"features of {network} trained on them"
         print(f"SET is {options.set}, {len(y_syn)} samples")
         print(format_accuracies(scores, len(y_test)))
         print(f"\nfigures against the {len(y)} real training samples, by {space}; first seed")
@@ -185,10 +191,22 @@ def run(options):
     return 0
 
 
+def _is_run(path):
+    return (Path(path) / "manifest.json").exists()
+
+
+def _keep(path, text):
+    """Write what was measured, which is not lost where it cannot be written."""
+    try:
+        write_atomically(path, f"{text}\n".encode())
+    except OSError as error:
+        warnings.warn(f"What was measured is not kept for a report: {error}", stacklevel=1)
+
+
 def _load_set(options, X, y, value_range):
     """Load the set to judge, in the terms of the real data."""
     path = options.set
-    if (Path(path) / "manifest.json").exists():
+    if _is_run(path):
         X_syn, y_syn = load_distilled(path)
     else:
         X_syn, y_syn = load(path, None, skip_bad_images=options.skip_bad_images)
