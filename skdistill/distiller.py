@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, 
 from sklearn.metrics import accuracy_score, pairwise_distances_argmin
 from sklearn.utils import check_random_state, gen_batches, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 from tqdm.auto import tqdm
@@ -429,8 +430,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
         Returns
         -------
-        X_syn : ndarray of shape (n_samples, ...)
-            In the shape and dtype of a row of `X`, class by class.
+        X_syn : ndarray of shape (n_samples, ...) or DataFrame
+            In the shape and dtype of a row of `X`, class by class. The rows of a table are a data
+            frame with the columns of `X` where ``set_output`` asks for one.
 
         y_syn : ndarray of shape (n_samples,)
             Labels.
@@ -448,7 +450,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         if out_dir is not None:
             run = RunDirectory(out_dir, self._format, self.classes_, *self._describe(plan))
             if run.is_complete():
-                return load_distilled(out_dir)[0], self.classes_[plan.labels]
+                return self._contained(load_distilled(out_dir)[0]), self.classes_[plan.labels]
             samples = run.read()
         missing = np.array([i for i in range(len(plan.labels)) if i not in samples], dtype=np.int64)
         starts = range(0, len(missing), self.batch_size)
@@ -472,7 +474,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         y_syn = self.classes_[plan.labels]
         if run is not None:
             run.finish(X_syn, y_syn, plan.labels)
-        return X_syn, y_syn
+        return self._contained(X_syn), y_syn
+
+    def _contained(self, X):
+        """Return rows of a table as ``set_output`` asks, and images as they are."""
+        return X if X.ndim > 2 else _wrap_data_with_container("transform", X, X, self)
 
     def transform(self, X=None):
         """Return the guided counterpart of each row, or the distilled set.
@@ -526,7 +532,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         -------
         score : float
             Share of the rows that the student labels rightly. A student whose tags say that it
-            takes three dimensions sees images, any other flattened rows.
+            takes three dimensions sees images, any other flattened rows: data frames, where
+            ``set_output`` asks for them, so that it may pick columns by their names.
         """
         check_is_fitted(self)
         rows, y, _ = self._validate_rows(X, y)
@@ -544,8 +551,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             shape = (-1, *self._format.image_shape)
         else:
             shape = (-1, rows.shape[1])
-        student.fit(X_syn.reshape(shape), y_syn)
-        return accuracy_score(y, student.predict(rows.reshape(shape)))
+        student.fit(self._contained(np.asarray(X_syn).reshape(shape)), y_syn)
+        return accuracy_score(y, student.predict(self._contained(rows.reshape(shape))))
 
     def _validate_rows(self, X, y="no_validation", *, reset=False):
         """Return flattened rows, labels and the shape of one row; check both."""

@@ -98,14 +98,28 @@ class ManifoldGDResampler(BaseEstimator):
         Returns
         -------
         X_syn : ndarray or DataFrame of shape (n_synthetic, n_features)
-            A data frame where `X` is one, with its columns.
+            A data frame where `X` is one, with its columns and their dtypes; values are rounded
+            where those are integers.
 
         y_syn : ndarray or Series of shape (n_synthetic,)
-            A series where `y` is one, with its name.
+            A series where `y` is one, with its name and dtype.
         """
         X_syn, y_syn = self.fit(X, y).distiller_.sample()
         if hasattr(X, "columns"):
-            X_syn = type(X)(X_syn, columns=X.columns)
+            X_syn = _frame_like(X, X_syn)
         if hasattr(y, "name") and not isinstance(y, np.ndarray):
-            y_syn = type(y)(y_syn, name=y.name)
+            y_syn = type(y)(y_syn, name=y.name, dtype=y.dtype)
         return X_syn, y_syn
+
+
+def _frame_like(X, rows):
+    """Return rows as a data frame with the columns of another and, of numbers, their dtypes."""
+    frame = type(X)(np.asarray(rows), columns=X.columns)
+    # By place: names may repeat.
+    for place, dtype in enumerate(X.dtypes):
+        column = frame.iloc[:, place]
+        if dtype.kind in "iub":
+            frame.isetitem(place, column.round().astype(dtype))
+        elif dtype.kind == "f":
+            frame.isetitem(place, column.astype(dtype))
+    return frame

@@ -6,7 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -29,7 +35,9 @@ SMALL = 16
 WARM = 0.2
 
 
-class _NetworkClassifier(ClassifierMixin, BaseEstimator):
+class _NetworkClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+):
     """Train what `_build` returns, by the protocol that both kinds of network share."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -149,6 +157,10 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._apply(X, lambda images: self.network_[:-1](images).float())
 
+    @property
+    def _n_features_out(self):
+        return self.network_[-1].in_features
+
     def _apply(self, X, function):
         """Apply `function` to batches of images without gradients."""
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
@@ -266,6 +278,8 @@ class _NetworkClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        # Features are in float32 whatever the images are in.
+        tags.transformer_tags.preserves_dtype = []
         return tags
 
 

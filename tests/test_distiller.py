@@ -12,6 +12,7 @@ import torch
 from conftest import write_dit_folder
 from sklearn.base import clone
 from sklearn.cluster import DBSCAN, BisectingKMeans, KMeans
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -371,10 +372,37 @@ class TestData:
         assert frame.columns.tolist() == X.columns.tolist()
         assert frame.index.equals(X.index[:5])
 
+    def test_samples_come_in_the_container_that_is_asked_for(self, tmp_path):
+        X, y = load_iris(return_X_y=True, as_frame=True)
+        distiller = distil(X, y)
+        expected, _ = distiller.sample(out_dir=tmp_path / "run")
+        assert isinstance(expected, np.ndarray)
+        distiller.set_output(transform="pandas")
+        # Sampled, read back from a complete run, and by transform without rows.
+        for frame in (
+            distiller.sample()[0],
+            distiller.sample(out_dir=tmp_path / "run")[0],
+            distiller.transform(),
+        ):
+            assert frame.columns.tolist() == X.columns.tolist()
+            np.testing.assert_array_equal(frame, expected)
+        # Without names, and so that what was there before cannot be meant.
+        unnamed = distil(X.to_numpy(), y).set_output(transform="pandas")
+        assert unnamed.sample()[0].columns.tolist() == ["x0", "x1", "x2", "x3"]
+
+    def test_a_student_may_pick_columns_by_name(self):
+        X, y = load_iris(return_X_y=True, as_frame=True)
+        petals = make_column_transformer(("passthrough", ["petal width (cm)"]))
+        student = make_pipeline(petals, KNeighborsClassifier(1))
+        distiller = distil(X, y, student=student).set_output(transform="pandas")
+        X_syn, y_syn = distiller.sample()
+        assert distiller.score(X, y) == clone(student).fit(X_syn, y_syn).score(X, y) > 0.8
+
     def test_images_ignore_the_output_container(self, dit_folder, small_images):
         X, y = small_images
         distiller = distil(X, y, backbone=dit_folder).set_output(transform="pandas")
         assert distiller.transform(X[:3]).shape == (3, 8, 8)
+        assert isinstance(distiller.sample()[0], np.ndarray)
 
     def test_a_backbone_knows_values_that_the_images_lack(self):
         X_train, _, y_train, _ = load_digits_split()

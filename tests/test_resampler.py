@@ -45,6 +45,31 @@ def test_frames_in_frames_out(resampler):
     assert y_syn.name == y.name
 
 
+def test_columns_and_labels_keep_their_dtypes(resampler):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    X = X.assign(count=(10 * X.iloc[:, 0]).astype("int16"), small=X.iloc[:, 1].astype("float32"))
+    X["wide"] = X.iloc[:, 2] > 3
+    y = y.map({0: "setosa", 1: "versicolor", 2: "virginica"}).astype("category")
+    X_syn, y_syn = resampler.fit_resample(X, y)
+    assert X_syn.dtypes.equals(X.dtypes)
+    assert y_syn.dtype == y.dtype
+    # Rounded to the nearest, not cut off: their mean stays that of the column they were made from.
+    tenths = 10 * X_syn.iloc[:, 0]
+    assert abs((X_syn["count"] - tenths).mean()) < 0.3
+    assert X_syn["wide"].groupby(y_syn, observed=True).mean().to_dict() == {
+        "setosa": 0.0,
+        "versicolor": 1.0,
+        "virginica": 1.0,
+    }
+
+
+def test_a_distiller_that_gives_frames_changes_nothing(resampler):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    expected, _ = resampler.fit_resample(X, y)
+    resampler.distiller.set_output(transform="pandas")
+    pd.testing.assert_frame_equal(resampler.fit_resample(X, y)[0], expected)
+
+
 def test_it_knows_the_features_it_was_fitted_to(resampler):
     X, y = load_iris(return_X_y=True, as_frame=True)
     assert not hasattr(resampler, "n_features_in_")

@@ -2,11 +2,14 @@ import pickle
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from skdistill.datasets import load_digits_split
@@ -47,6 +50,19 @@ def test_images_and_flat_rows_are_the_same():
     assert_allclose(rows.predict_proba(X_TEST), probabilities, atol=1e-6)
     assert rows.n_features_in_ == images.n_features_in_ == 64
     assert rows.image_shape_ == images.image_shape_ == (8, 8)
+
+
+def test_features_come_in_the_container_that_is_asked_for():
+    rows = X[FEW].reshape(-1, 64)
+    pipeline = make_pipeline(StandardScaler(), student(image_shape=(8, 8), value_range=(-3, 3)))
+    pipeline.set_output(transform="pandas").fit(pd.DataFrame(rows), Y[FEW])
+    features = pipeline.transform(pd.DataFrame(rows[:4], index=list("abcd")))
+    assert features.shape == (4, 32 * 2 * 2)
+    assert features.index.tolist() == list("abcd")
+    assert features.columns[:2].tolist() == ["convnetclassifier0", "convnetclassifier1"]
+    assert get_tags(pipeline[-1]).estimator_type == "classifier"
+    plain = clone(pipeline[-1]).set_output(transform="default").fit(X[FEW], Y[FEW])
+    assert isinstance(plain.transform(X[FEW]), np.ndarray)
 
 
 def test_probabilities_agree_with_predictions_and_string_labels():
