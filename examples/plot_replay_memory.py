@@ -25,7 +25,7 @@ from skdistill.subsets import HerdingSubset, RandomSubset
 
 X_train, X_test, y_train, y_test = load_digits_split()
 TASKS = np.arange(10).reshape(5, 2)
-IPC, SEEDS, EPOCHS = 10, range(3), 15
+IPC, SEEDS, EPOCHS = 10, range(3), 10
 
 
 def memories(seed):
@@ -51,7 +51,7 @@ def flat(X):
 def learn_in_turn(memory, seed):
     """Return the accuracy on all classes seen so far, after each task."""
     rng = np.random.default_rng(seed)
-    network = MLPClassifier(100, learning_rate_init=2e-3, batch_size=32, random_state=seed)
+    network = MLPClassifier(100, learning_rate_init=3e-3, batch_size=64, random_state=seed)
     kept, seen = [], []
     for task in TASKS:
         of_task = np.isin(y_train, task)
