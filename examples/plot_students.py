@@ -56,7 +56,7 @@ skorch_network = NeuralNetClassifier(
     criterion=torch.nn.CrossEntropyLoss,
     optimizer=torch.optim.AdamW,
     lr=3e-3,
-    max_epochs=40,
+    max_epochs=30,
     batch_size=32,
     train_split=None,
     verbose=0,
@@ -79,7 +79,7 @@ students = {
     "support vectors": SVC(C=10),
     "random forest": RandomForestClassifier(random_state=0),
     "torch, by skorch": skorch_network,
-    "ConvNet-2": ConvNetClassifier(2, 32, steps=300, learning_rate=3e-3, value_range=(0, 16)),
+    "ConvNet-2": ConvNetClassifier(2, 32, steps=200, learning_rate=3e-3, value_range=(0, 16)),
 }
 sets = {
     "distilled": distiller.sample(),

@@ -56,7 +56,7 @@ test = as_dataset(X_test, y_test, (0, 16))
 # that small and large ones are trained for equally long.
 
 
-def train(dataset, steps=300):
+def train(dataset, steps=200):
     torch.manual_seed(0)
     network = conv_net((8, 8), 10, width=32)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
