@@ -8,8 +8,8 @@ whole data would. This example measures that: the rank correlation between twent
 support vector machine trained on a distilled set and on all of the data, beside random subsets of
 the same size.
 
-On data as small as this nothing is saved: distilling takes longer than the search. What carries
-over is the measurement, which is worth a try before a search that takes days.
+On data as small as this there is nothing to save. What carries over is the measurement, which is
+worth its while before a search that takes days.
 """
 
 import itertools

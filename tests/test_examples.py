@@ -16,6 +16,9 @@ from skdistill.io import load_distilled
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
+# What they show goes nowhere here.
+pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
+
 
 @pytest.fixture
 def run_example(tmp_path, monkeypatch, capsys):
@@ -90,7 +93,7 @@ def test_pandas_table(run_example):
     assert largest < 1.2
     small, large = figures(rf"on them labels {PERCENT}(?s:.*)all 89 rows {PERCENT}", output)
     assert 85 < small <= large
-    assert "6 columns of distances and 13 smoothed ones, with the index of the training rows: True"
+    assert re.search("6 columns of distances and 13 smoothed .*index of .* rows: True", output)
     (kept,) = figures(rf"keep {PERCENT} of the variance", output)
     assert 40 < kept < 100
     assert "The dtypes of all columns and of the labels are kept." in output
@@ -210,10 +213,12 @@ def test_the_papers_setting_at_random_weights(tmp_path, run_example):
     assert run_example("run_imagenette_dit_xl.py", *arguments) == output
 
 
-def test_each_example_says_for_whom_it_is():
+def test_each_example_is_run_by_a_test_and_says_for_whom_it_is():
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert len(scripts) == 9
+    assert scripts
     for script in scripts:
         title, underline, _, text, *_ = script.read_text(encoding="utf-8").split("\n")[1:]
         assert len(title) == len(underline), script.name
         assert text.startswith("For "), script.name
+        assert f'"{script.name}"' in tests
