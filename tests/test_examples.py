@@ -140,6 +140,7 @@ def test_students(run_example):
     assert f"{ahead} of 6 students learn more" in output
 
 
+@pytest.mark.slow
 def test_hyperparameter_search(run_example):
     output = run_example("plot_hyperparameter_search.py")
     assert "the 20 settings" in output
