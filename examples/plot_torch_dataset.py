@@ -10,10 +10,11 @@ and Hugging Face's ``imagefolder`` read as it is.
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from datasets import disable_progress_bars, load_dataset
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from skdistill import ManifoldGDDistiller, load_distilled
 from skdistill.datasets import load_digits_split
@@ -42,6 +43,10 @@ print(*sorted(path.name for path in run_dir.iterdir()), sep="\n")
 
 X_syn, y_syn = load_distilled(run_dir)
 DistilledGrid.from_arrays(X_syn, y_syn, value_range=(0, 16))
+plt.show()
+
+# %%
+# Images and labels as tensors.
 
 
 def as_dataset(X, y, value_range):
@@ -60,14 +65,12 @@ def train(dataset, steps=200):
     torch.manual_seed(0)
     network = conv_net((8, 8), 10, width=32)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    step = 0
-    while step < steps:
-        for images, labels in DataLoader(dataset, batch_size=50, shuffle=True):
-            loss = torch.nn.functional.cross_entropy(network(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
+    draws = RandomSampler(dataset, replacement=True, num_samples=50 * steps)
+    for images, labels in DataLoader(dataset, batch_size=50, sampler=draws):
+        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     return network.eval()
 
 
