@@ -106,6 +106,6 @@ for ax, names in zip(axes, (ranking, ranking[:-1]), strict=True):
         ax.errorbar(tasks, runs.mean(axis=0), runs.std(axis=0, ddof=1), capsize=3, label=name)
     ax.set(xlabel="tasks learnt", xticks=range(1, 6))
 axes[0].set(ylabel="accuracy on the classes seen so far")
-axes[1].set(title=f"without the last, {ranking[-1]}")
+axes[1].set(title=f"all but '{ranking[-1]}'")
 axes[0].legend(title="memory")
 plt.show()
