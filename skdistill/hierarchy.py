@@ -13,13 +13,22 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.externals.array_api_compat import array_namespace
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdistill.tree import first_equal_row, grow_tree, single_leaf, squared_distances
+from skdistill.array_api import beside, check_same_namespace, on_host
+from skdistill.tree import (
+    first_equal_row,
+    grow_tree,
+    single_leaf,
+    squared_distances,
+    take_rows,
+)
 from skdistill.validation import IPC_CONSTRAINT, check_ipc
 
 __all__ = ["HierarchicalIPC"]
@@ -44,7 +53,7 @@ def _nearest_members(tree, X, nodes, distinct):
     Parameters
     ----------
     tree : DivisiveTree
-    X : ndarray of shape (n_samples, n_features)
+    X : array of shape (n_samples, n_features)
         The training data.
 
     nodes : ndarray of shape (n_selected,)
@@ -56,19 +65,20 @@ def _nearest_members(tree, X, nodes, distinct):
     indices : ndarray of shape (n_selected,)
         Rows of the training data.
     """
-    members = X[tree.order]
-    taken = np.zeros(len(members), dtype=bool)
+    members = take_rows(X, tree.order)
+    taken = np.zeros(len(tree.order), dtype=bool)
     nearest = np.empty(len(nodes), dtype=int)
     # From the bottom up: a node has more rows to choose from than its descendants.
     for i in np.argsort(tree.size[nodes], kind="stable"):
         span = tree.span(nodes[i])
-        distances = squared_distances(members[span], tree.centers[nodes[i]])
+        distances = squared_distances(members[span, :], tree.centers[nodes[i]])
         if not taken[span].all():
             distances[taken[span]] = np.inf
         position = span.start + np.argmin(distances)
         nearest[i] = tree.order[position]
         if distinct:
-            taken[span] |= (members[span] == members[position]).all(axis=1)
+            differs = members[span, :] != members[int(position), :]
+            taken[span] |= ~on_host(array_namespace(X).any(differs, axis=1))
     return nearest
 
 
@@ -206,6 +216,14 @@ class HierarchicalIPC(
     fewer than 700 for each of `n_init`, 2-means works on their Gram matrix, which takes
     :math:`O(n^2 d)` once and :math:`O(n^2)` per iteration, and holds :math:`n^2` numbers.
 
+    Within ``sklearn.config_context(array_api_dispatch=True)``, `X` may be of another library that
+    follows the array API, such as a torch tensor on a GPU. The rows stay where they are, and so
+    does all work on them: inner products, means and distances. Which rows belong to which node is
+    kept in NumPy, as are `trees_` and, where classes are texts, `classes_` and
+    `prototype_classes_`; the other attributes and all results are beside `X`. Rounding differs
+    between libraries and devices, so that splits that are nearly as good as each other may come
+    out otherwise.
+
     References
     ----------
     .. [1] Roy, Lee, Chakraborty, Lokhande, "ManifoldGD: Training-Free Hierarchical Manifold
@@ -288,19 +306,20 @@ class HierarchicalIPC(
         self : object
             Fitted estimator.
         """
+        xp, _ = get_namespace(X)
         warm = self.warm_start and hasattr(self, "trees_")
-        checks = {"dtype": [np.float64, np.float32], "order": "C", "reset": not warm}
+        checks = {"dtype": [xp.float64, xp.float32], "order": "C", "reset": not warm}
         if y is None:
             if isinstance(self.ipc, Mapping):
                 raise ValueError(
                     "ipc is a mapping from class to int, which needs y, but y is None."
                 )
             X = validate_data(self, X, **checks)
-            classes, codes = np.array([0]), np.zeros(len(X), dtype=int)
+            classes, codes = np.array([0]), np.zeros(X.shape[0], dtype=int)
         else:
             X, y = validate_data(self, X, y, **checks)
             check_classification_targets(y)
-            classes, codes = np.unique(y, return_inverse=True)
+            classes, codes = np.unique(on_host(y), return_inverse=True)
         ipc = check_ipc(self.ipc, classes)
         rows_of_class = [np.flatnonzero(codes == code) for code in range(len(classes))]
 
@@ -317,7 +336,7 @@ class HierarchicalIPC(
 
         grown, nodes, levels, centers, nearest = [], [], [], [], []
         for code, (tree, rows) in enumerate(zip(trees, rows_of_class, strict=True)):
-            X_class = X if len(rows) == len(X) else X[rows]
+            X_class = X if len(rows) == X.shape[0] else take_rows(X, rows)
             first = first_equal_row(X_class)
             n_leaves = min(ipc[code], len(np.unique(first)))
             if n_leaves < ipc[code]:
@@ -341,29 +360,35 @@ class HierarchicalIPC(
             grown.append(tree)
             nodes.append(selected)
             levels.append(tree.depth[selected])
-            centers.append(tree.centers[selected].astype(X.dtype, copy=False))
+            centers.append(tree.centers[selected])
             nearest.append(_nearest_members(tree, X, selected, self.prototype == "medoid"))
 
-        self.classes_, self.trees_ = classes, grown
+        # Other libraries have no arrays of texts.
+        like = X if classes.dtype.kind in "biuf" else classes
+        self.classes_, self.trees_ = beside(classes, like), grown
         self._root_seed, self._tree_settings = root_seed, settings
         self.linkage_ = [tree.linkage() for tree in grown]
         self.n_iter_ = max(int(tree.n_iter.max()) for tree in grown)
-        self.prototype_classes_ = np.repeat(classes, [len(selected) for selected in nodes])
-        self.prototype_nodes_ = np.concatenate(nodes)
-        self.prototype_levels_ = np.concatenate(levels)
-        self.prototype_indices_ = np.concatenate(nearest)
+        n_nodes = [len(selected) for selected in nodes]
+        self.prototype_classes_ = beside(np.repeat(classes, n_nodes), like)
+        self.prototype_nodes_ = beside(np.concatenate(nodes), X)
+        self.prototype_levels_ = beside(np.concatenate(levels), X)
+        nearest = np.concatenate(nearest)
+        self.prototype_indices_ = beside(nearest, X)
         if self.prototype == "medoid":
-            self.cluster_centers_ = X[self.prototype_indices_]
+            self.cluster_centers_ = take_rows(X, nearest)
         else:
-            self.cluster_centers_ = np.concatenate(centers)
-        self._n_features_out = len(self.cluster_centers_)
+            centers = beside(np.concatenate(centers), X)
+            self.cluster_centers_ = xp.astype(centers, X.dtype, copy=False)
+        self._n_features_out = self.cluster_centers_.shape[0]
         self.labels_ = self._nearest(X)
         return self
 
     def _check_same_problem(self, X, classes, rows_of_class, settings):
         """Raise ValueError if the stored trees cannot be those of the data and parameters."""
-        if not np.array_equal(classes, self.classes_) or not all(
-            np.array_equal(tree.members(0), rows) and _same_root(tree, single_leaf(X[rows], rows))
+        if not np.array_equal(classes, on_host(self.classes_)) or not all(
+            np.array_equal(tree.members(0), rows)
+            and _same_root(tree, single_leaf(take_rows(X, rows), rows))
             for tree, rows in zip(self.trees_, rows_of_class, strict=True)
         ):
             raise ValueError("warm_start=True needs the same X and y as in the previous fit.")
@@ -374,10 +399,12 @@ class HierarchicalIPC(
                     f"previous fit, got {value!r}."
                 )
 
-    def _check_new_data(self, X):
-        """Validate data seen after fit."""
+    def _check_new_data(self, X, method):
+        """Validate data seen after fit by a method."""
         check_is_fitted(self)
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        check_same_namespace(X, self, "cluster_centers_", method)
+        xp, _ = get_namespace(X)
+        return validate_data(self, X, dtype=[xp.float64, xp.float32], reset=False)
 
     def _distances(self, X):
         """Yield the distances of some rows after the other, (n_batch, n_prototypes) each.
@@ -385,13 +412,14 @@ class HierarchicalIPC(
         How many rows are multiplied at once decides how distances are rounded. It is the same
         for all methods, so that equally near prototypes are the same to all of them.
         """
-        n_rows = max(1, DISTANCES_AT_ONCE // len(self.cluster_centers_))
-        for batch in gen_batches(len(X), n_rows):
-            yield euclidean_distances(X[batch], self.cluster_centers_)
+        n_rows = max(1, DISTANCES_AT_ONCE // self._n_features_out)
+        for batch in gen_batches(X.shape[0], n_rows):
+            yield euclidean_distances(X[batch, :], self.cluster_centers_)
 
     def _nearest(self, X):
         """Return the index of the nearest prototype, the first one of equally near ones."""
-        return np.concatenate([distances.argmin(axis=1) for distances in self._distances(X)])
+        xp, _ = get_namespace(X)
+        return xp.concat([xp.argmin(distances, axis=1) for distances in self._distances(X)])
 
     def fit_predict(self, X, y=None):
         """Fit, and return the index of the prototype nearest to each row.
@@ -425,7 +453,7 @@ class HierarchicalIPC(
             Index of the nearest prototype, of any class; its class is
             ``prototype_classes_[labels]``.
         """
-        return self._nearest(self._check_new_data(X))
+        return self._nearest(self._check_new_data(X, "predict"))
 
     def transform(self, X):
         """Compute the Euclidean distance of each row to each prototype.
@@ -440,9 +468,11 @@ class HierarchicalIPC(
         distances : ndarray of shape (n_samples, n_prototypes)
             Distances, in the order of `cluster_centers_`.
         """
-        return np.concatenate(list(self._distances(self._check_new_data(X))))
+        xp, _ = get_namespace(X)
+        return xp.concat(list(self._distances(self._check_new_data(X, "transform"))))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -5,13 +5,16 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
-from sklearn.externals.array_api_compat import array_namespace
+from sklearn.externals.array_api_compat import array_namespace, device, is_numpy_array
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array, gen_batches
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils._chunking import get_chunk_n_rows
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdistill.array_api import beside, check_same_namespace, on_host
 from skdistill.principal import weighted_bases
 
 __all__ = ["TangentProjector", "local_basis", "posterior_weights"]
@@ -259,8 +262,9 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     reference_ : ndarray of shape (n_samples, n_features)
         The reference points, in float32 if they came so, otherwise in float64.
 
-    nearest_neighbors_ : NearestNeighbors
-        The search structure over `reference_`.
+    nearest_neighbors_ : NearestNeighbors or None
+        The search structure over `reference_`; None where that is no array of NumPy, and neighbours
+        are found by all distances.
 
     n_features_in_ : int
         Number of features seen during fit.
@@ -285,6 +289,10 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     K^2)` memory beside the neighbour search; points are batched within scikit-learn's
     `working_memory`. The indices of all neighbours are held at once, padded to the largest
     neighbourhood.
+
+    Within ``sklearn.config_context(array_api_dispatch=True)``, arrays may be of another library
+    that follows the array API, such as torch tensors on a GPU. All is then computed where they are,
+    results are beside them, and each neighbourhood has a Gram matrix of its own, however wide.
 
     References
     ----------
@@ -336,8 +344,10 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self : TangentProjector
             The fitted projector.
         """
-        self.reference_ = validate_data(self, X, dtype=[np.float64, np.float32])
-        self.nearest_neighbors_ = NearestNeighbors().fit(self.reference_)
+        xp, _ = get_namespace(X)
+        self.reference_ = validate_data(self, X, dtype=[xp.float64, xp.float32])
+        searched = is_numpy_array(self.reference_)
+        self.nearest_neighbors_ = NearestNeighbors().fit(self.reference_) if searched else None
         return self
 
     def transform(self, X):
@@ -353,10 +363,10 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X_plane : ndarray of shape (n_points, n_features)
             The local mean plus the tangential part of the deviation from it.
         """
-        X = self._validate_points(X)
-        X_plane = np.empty_like(X)
+        X = self._validate_points(X, "transform")
+        X_plane = array_namespace(X).empty_like(X)
         for rows, _, means, bases in self._tangent_batches(X, [self.radius]):
-            X_plane[rows] = means + _tangential(X[rows] - means, bases)
+            X_plane[rows, :] = means + _tangential(X[rows, :] - means, bases)
         return X_plane
 
     def project(self, V, X):
@@ -375,11 +385,11 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         V_tangent : ndarray of shape (n_points, n_features)
             The part of each vector within the tangent space at its point.
         """
-        X = self._validate_points(X)
+        X = self._validate_points(X, "project")
         V = self._validate_vectors(V, X)
-        V_tangent = np.empty_like(V)
+        V_tangent = array_namespace(V).empty_like(V)
         for rows, _, _, bases in self._tangent_batches(X, [self.radius]):
-            V_tangent[rows] = _tangential(V[rows], bases)
+            V_tangent[rows, :] = _tangential(V[rows, :], bases)
         return V_tangent
 
     def normal(self, V, X):
@@ -422,14 +432,16 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 (n_points, n_radii, n_components, n_features)
             Orthonormal rows by falling variance; rows beyond the local rank are zero.
         """
-        X = self._validate_points(X)
+        X = self._validate_points(X, "tangent_bases")
         several = np.iterable(radius)
         radii = [self._radius(r) for r in (radius if several else [radius])]
-        means = np.empty((len(X), len(radii), X.shape[1]), dtype=X.dtype)
-        bases = np.empty((len(X), len(radii), self.n_components, X.shape[1]), dtype=X.dtype)
+        (n_points, n_features), options = X.shape, {"dtype": X.dtype, "device": device(X)}
+        empty = array_namespace(X).empty
+        means = empty((n_points, len(radii), n_features), **options)
+        bases = empty((n_points, len(radii), self.n_components, n_features), **options)
         for rows, j, batch_means, batch_bases in self._tangent_batches(X, radii):
-            means[rows, j], bases[rows, j] = batch_means, batch_bases
-        return (means, bases) if several else (means[:, 0], bases[:, 0])
+            means[rows, j, :], bases[rows, j, :, :] = batch_means, batch_bases
+        return (means, bases) if several else (means[:, 0, :], bases[:, 0, :, :])
 
     def neighborhoods(self, X, *, radius=None):
         """Return the reference points that make up the neighbourhood of each row.
@@ -450,8 +462,9 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         weights : ndarray of shape (n_points, n_members)
             Their weights, which sum to one; zero for what is not in the neighbourhood.
         """
-        indices, weights = self._neighborhoods(self._validate_points(X), [self._radius(radius)])
-        return indices, weights[:, 0]
+        X = self._validate_points(X, "neighborhoods")
+        indices, weights = self._neighborhoods(X, [self._radius(radius)])
+        return indices, weights[:, 0, :]
 
     def neighbor_distances(self, X):
         """Return the length that radii are multiples of.
@@ -467,16 +480,20 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Distance from each row (divided by the square root of `alpha_bar`, where given) to its
             `n_neighbors`-th nearest reference point, or to the farthest if there are fewer.
         """
-        X = self._clean(self._validate_points(X))
-        k = min(self.n_neighbors, len(self.reference_))
-        return self.nearest_neighbors_.kneighbors(X, k)[0][:, -1]
+        X = self._clean(self._validate_points(X, "neighbor_distances"))
+        k = min(self.n_neighbors, self.reference_.shape[0])
+        return self._nearest(X, k)[0][:, -1]
 
-    def _validate_points(self, X):
+    def _validate_points(self, X, method):
         check_is_fitted(self)
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        check_same_namespace(X, self, "reference_", method)
+        xp, _ = get_namespace(X)
+        return validate_data(self, X, dtype=[xp.float64, xp.float32], reset=False)
 
     def _validate_vectors(self, V, X):
-        V = check_array(V, dtype=[np.float64, np.float32], input_name="V")
+        check_same_namespace(V, self, "reference_", "project")
+        xp, _ = get_namespace(V)
+        V = check_array(V, dtype=[xp.float64, xp.float32], input_name="V")
         if V.shape != X.shape:
             raise ValueError(f"V and X must have the same shape, got {V.shape} and {X.shape}.")
         return V
@@ -490,67 +507,87 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _clean(self, X):
         """Undo the shrinking of noisy points towards the origin."""
-        return X if self.alpha_bar is None else X / X.dtype.type(self.alpha_bar**0.5)
+        return X if self.alpha_bar is None else X / self.alpha_bar**0.5
+
+    def _nearest(self, X, k):
+        """Return distances to the `k` nearest reference points, and their indices."""
+        if self.nearest_neighbors_ is not None:
+            return self.nearest_neighbors_.kneighbors(X, k)
+        xp, n_points, found = array_namespace(X), X.shape[0], []
+        # Distances, the order of them, and what sorting takes.
+        row_bytes = 3 * 8 * self.reference_.shape[0]
+        for rows in gen_batches(n_points, get_chunk_n_rows(row_bytes, max_n_rows=n_points)):
+            distances = euclidean_distances(X[rows, :], self.reference_)
+            nearest = xp.argsort(distances, axis=1)[:, :k]
+            found.append((xp.take_along_axis(distances, nearest, axis=1), nearest))
+        distances, indices = map(xp.concat, zip(*found, strict=True))
+        return distances, indices
 
     def _neighborhoods(self, X, radii):
         """Find neighbourhoods as :meth:`neighborhoods` does, for validated points.
 
         Parameters
         ----------
-        X : ndarray of shape (n_points, n_features)
+        X : array of shape (n_points, n_features)
         radii : list of float or None
             One or more radii, or None alone.
 
         Returns
         -------
-        indices : ndarray of shape (n_points, n_members)
+        indices : array of shape (n_points, n_members)
             Rows of `reference_`, nearest first, as many as the largest neighbourhood has.
-        weights : ndarray of shape (n_points, n_radii, n_members)
+        weights : array of shape (n_points, n_radii, n_members)
         """
-        n_reference = len(self.reference_)
+        xp, n_points, n_reference = array_namespace(X), X.shape[0], self.reference_.shape[0]
         n_fewest = min(self.n_components + 1, n_reference)
         n_within = min(self.n_neighbors, n_reference)
         n_members = max(n_within, n_fewest)
         X = self._clean(X)
-        distances, indices = self.nearest_neighbors_.kneighbors(X, n_members)
-        inside = np.ones((len(X), len(radii), n_members), dtype=bool)
+        distances, indices = self._nearest(X, n_members)
+        inside = xp.ones((n_points, len(radii), n_members), dtype=xp.bool, device=device(X))
         if radii != [None]:
-            limits = distances[:, n_within - 1, None] * radii
-            while n_members < n_reference and np.any(distances[:, -1:] <= limits):
+            multiples = beside(np.array(radii, dtype=np.float64), X)
+            limits = distances[:, n_within - 1, None] * multiples
+            while n_members < n_reference and xp.any(distances[:, -1:] <= limits):
                 n_members = min(2 * n_members, n_reference)
-                distances, indices = self.nearest_neighbors_.kneighbors(X, n_members)
+                distances, indices = self._nearest(X, n_members)
                 # Searches of different length round differently, and the member at the limit stays.
-                limits = distances[:, n_within - 1, None] * radii
+                limits = distances[:, n_within - 1, None] * multiples
             inside = distances[:, None, :] <= limits[:, :, None]
             inside[:, :, :n_fewest] = True
-            n_members = inside.sum(axis=2).max()
+            n_members = int(xp.max(xp.count_nonzero(inside, axis=2)))
             distances, indices = distances[:, :n_members], indices[:, :n_members]
             inside = inside[:, :, :n_members]
 
-        present = inside.astype(X.dtype)
+        present = xp.astype(inside, X.dtype)
         if self.alpha_bar is None:
-            return indices, present / present.sum(axis=2, keepdims=True)
-        noisy_squared_distances = self.alpha_bar * distances.astype(X.dtype) ** 2
+            return indices, present / xp.sum(present, axis=2, keepdims=True)
+        noisy_squared_distances = self.alpha_bar * xp.astype(distances, X.dtype) ** 2
         weights = _tempered_weights(
-            array_namespace(present),
-            np.repeat(noisy_squared_distances, len(radii), axis=0),
-            present.reshape(-1, n_members),
+            xp,
+            xp.repeat(noisy_squared_distances, len(radii), axis=0),
+            xp.reshape(present, (-1, n_members)),
             self.alpha_bar,
             self.n_components + 1,
         )
-        return indices, weights.reshape(present.shape)
+        return indices, xp.reshape(weights, present.shape)
 
     def _tangent_batches(self, X, radii):
         """Yield the rows, place of the radius, means and bases of one batch after the other."""
         indices, weights = self._neighborhoods(X, radii)
         shrunk = 1.0 if self.alpha_bar is None else self.alpha_bar**0.5
-        sizes = [1 + np.flatnonzero(weights[:, j].any(axis=0))[-1] for j in range(len(radii))]
-        widest = max(WIDE, 8 * self.n_components)
-        wide = [j for j, size in enumerate(sizes) if min(size, X.shape[1]) > widest]
+        xp, n_points = array_namespace(X), X.shape[0]
+        used = on_host(xp.any(weights > 0, axis=0))
+        sizes = [1 + int(np.flatnonzero(of_radius)[-1]) for of_radius in used]
+        wide = []
+        if self.nearest_neighbors_ is not None:
+            widest = max(WIDE, 8 * self.n_components)
+            wide = [j for j, size in enumerate(sizes) if min(size, X.shape[1]) > widest]
+        number_bytes = xp.finfo(self.reference_.dtype).bits // 8
         for j in set(range(len(radii))).difference(wide):
             # local_basis holds three arrays of either kind at its fullest.
-            row_bytes = 3 * sizes[j] * (sizes[j] + X.shape[1]) * self.reference_.itemsize
-            for rows in gen_batches(len(X), get_chunk_n_rows(row_bytes, max_n_rows=len(X))):
+            row_bytes = 3 * sizes[j] * (sizes[j] + X.shape[1]) * number_bytes
+            for rows in gen_batches(n_points, get_chunk_n_rows(row_bytes, max_n_rows=n_points)):
                 means, bases = local_basis(
                     self.reference_[indices[rows, : sizes[j]]],
                     weights[rows, j, : sizes[j]],
@@ -563,8 +600,8 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         members, places = np.unique(indices, return_inverse=True)
         places = places.reshape(indices.shape)
         row_bytes = len(members) + (1 + self.n_components) * X.shape[1]
-        row_bytes *= len(wide) * self.reference_.itemsize
-        for rows in gen_batches(len(X), get_chunk_n_rows(row_bytes, max_n_rows=len(X))):
+        row_bytes *= len(wide) * number_bytes
+        for rows in gen_batches(n_points, get_chunk_n_rows(row_bytes, max_n_rows=n_points)):
             spread = np.zeros((len(places[rows]), len(wide), len(members)), dtype=X.dtype)
             np.put_along_axis(spread, places[rows, None], weights[rows][:, wide], axis=2)
             means, bases = weighted_bases(
@@ -580,11 +617,15 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
 def _tangential(V, bases):
     """Project vectors (n_points, n_features) onto bases (n_points, n_components, n_features)."""
-    coordinates = np.matmul(bases, V[:, :, None])
-    return np.matmul(bases.transpose(0, 2, 1), coordinates)[:, :, 0]
+    xp = array_namespace(bases)
+    dtype = xp.result_type(V, bases)
+    V, bases = xp.astype(V, dtype, copy=False), xp.astype(bases, dtype, copy=False)
+    coordinates = xp.matmul(bases, V[:, :, None])
+    return xp.matmul(xp.matrix_transpose(bases), coordinates)[:, :, 0]

@@ -1,7 +1,8 @@
 """A divisive tree of clusters, grown by repeated 2-means.
 
 The 2-means is written in array-API operations on inner products, so that it runs on NumPy arrays
-and torch tensors, and on points as well as on their Gram matrix.
+and torch tensors, and on points as well as on their Gram matrix. Everything that costs as much as
+the rows have numbers is computed where the rows are; the tree itself is kept in NumPy.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.externals.array_api_compat import array_namespace, device
 
-__all__ = ["DivisiveTree", "first_equal_row", "grow_tree", "single_leaf", "squared_distances"]
+from skdistill.array_api import beside, on_host
+
+__all__ = [
+    "DivisiveTree",
+    "first_equal_row",
+    "grow_tree",
+    "single_leaf",
+    "squared_distances",
+    "take_rows",
+]
 
 # Two megabytes, which stay in a cache.
 NUMBERS_AT_ONCE = 2**18
@@ -361,7 +371,7 @@ def first_equal_row(X):
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
+    X : array of shape (n_rows, n_features)
         The rows. Zeros of either sign are equal.
 
     Returns
@@ -376,24 +386,51 @@ def first_equal_row(X):
     >>> first_equal_row(np.array([[1.0, 0.0], [2.0, 0.0], [1.0, -0.0]]))
     array([0, 1, 0])
     """
-    first = np.arange(len(X))
+    xp = array_namespace(X)
+    first = np.arange(X.shape[0])
     # Only rows that a random projection cannot tell apart need to be compared in full.
-    projected = X @ np.random.default_rng(0).normal(size=X.shape[1]).astype(X.dtype)
+    direction = beside(np.random.default_rng(0).normal(size=X.shape[1]), X)
+    projected = on_host(X @ xp.astype(direction, X.dtype))
     order = np.argsort(projected)
     gaps = np.diff(projected[order])
-    close = ~(gaps > np.sqrt(np.finfo(X.dtype).eps) * np.abs(projected).max())
+    close = ~(gaps > np.sqrt(np.finfo(projected.dtype).eps) * np.abs(projected).max())
     suspects = np.union1d(order[:-1][close], order[1:][close])
     seen = {}
-    for i in suspects:
+    for i, row in zip(suspects, on_host(take_rows(X, suspects)), strict=True):
         # Adding zero makes the two zeros of floating point one.
-        first[i] = seen.setdefault((X[i] + 0.0).tobytes(), i)
+        first[i] = seen.setdefault((row + 0.0).tobytes(), i)
     return first
+
+
+def take_rows(X, indices):
+    """Return some rows.
+
+    Parameters
+    ----------
+    X : array of shape (n_rows, n_features)
+    indices : ndarray of shape (n_taken,)
+
+    Returns
+    -------
+    rows : array of shape (n_taken, n_features)
+        Beside `X`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skdistill.tree import take_rows
+    >>> take_rows(torch.tensor([[1.0], [2.0], [3.0]]), np.array([2, 0]))
+    tensor([[3.],
+            [1.]])
+    """
+    return array_namespace(X).take(X, beside(indices, X), axis=0)
 
 
 def _batches(X):
     """Yield slices of as many rows as fit in a cache, one after the other."""
     n_rows = max(1, NUMBERS_AT_ONCE // X.shape[1])
-    for start in range(0, len(X), n_rows):
+    for start in range(0, X.shape[0], n_rows):
         yield slice(start, start + n_rows)
 
 
@@ -402,7 +439,7 @@ def squared_distances(X, center):
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
+    X : array of shape (n_rows, n_features)
     center : ndarray of shape (n_features,)
 
     Returns
@@ -416,16 +453,19 @@ def squared_distances(X, center):
     >>> squared_distances(np.array([[2.0, 1.0], [5.0, 1.0]]), np.array([2.0, 0.0]))
     array([ 1., 10.])
     """
-    distances = np.empty(len(X))
+    xp, center = array_namespace(X), beside(center, X)
+    distances = np.empty(X.shape[0])
     for batch in _batches(X):
-        deviations = X[batch] - center
-        distances[batch] = np.vecdot(deviations, deviations)
+        deviations = X[batch, :] - center
+        distances[batch] = on_host(xp.vecdot(deviations, deviations))
     return distances
 
 
 def _mean_and_sse(X, weights):
     """Return the weighted mean of rows, (n_features,), and the squared distances to it, summed."""
-    mean = weights @ X / weights.sum()
+    mass = beside(weights.astype(np.float64), X)
+    total = mass @ array_namespace(X).astype(X, mass.dtype, copy=False)
+    mean = on_host(total) / weights.sum()
     return mean, weights @ squared_distances(X, mean)
 
 
@@ -438,7 +478,7 @@ class _DistinctRows:
 
     Parameters
     ----------
-    X : ndarray of shape (n_points, n_features)
+    X : array of shape (n_points, n_features)
         The distinct rows.
 
     weights : ndarray of shape (n_points,)
@@ -459,35 +499,38 @@ class _DistinctRows:
         self.weights = weights
         self.variance = variance
         # A Gram matrix costs as much as many iterations on the rows, and makes them cheap.
-        self.as_gram_matrix = len(X) < min(X.shape[1], GRAM_ROWS_PER_RESTART * n_init)
+        self.as_gram_matrix = X.shape[0] < min(X.shape[1], GRAM_ROWS_PER_RESTART * n_init)
         self.whole = self._standardised(X, center, variance)
 
     def _standardised(self, X, center, variance):
         """Return inner products of rows about their mean, divided by their variance."""
-        factor = 1 / np.sqrt(variance) if variance > 0 else 1.0
-        points = np.empty(X.shape, dtype=np.float32)
+        xp, center = array_namespace(X), beside(center, X)
+        factor = float(1 / np.sqrt(variance)) if variance > 0 else 1.0
+        points = xp.empty(X.shape, dtype=xp.float32, device=device(X))
         for batch in _batches(X):
-            points[batch] = (X[batch] - center) * factor
+            points[batch, :] = (X[batch, :] - center) * factor
         return _GramMatrix(points @ points.T) if self.as_gram_matrix else _Points(points)
 
     def _points(self, part, mass, center, variance):
         """Return inner products of some rows about their mean, up to a factor."""
-        if len(part) == len(self.X):
+        xp = array_namespace(self.X)
+        if part.shape[0] == self.X.shape[0]:
             return self.whole
-        squared_norm = mass @ self.whole.squared_norms[part] / mass.sum()
-        if variance < 0.03 * squared_norm * self.variance:
-            return self._standardised(self.X[part], center, variance)
+        squared_norm = mass @ xp.take(self.whole.squared_norms, part) / xp.sum(mass)
+        if variance < 0.03 * float(squared_norm) * self.variance:
+            return self._standardised(xp.take(self.X, part, axis=0), center, variance)
         return self.whole.part(part, mass)
 
     def split(self, part, center, variance, uniforms, max_iter, tol):
         """Split some rows, of which mean and variance are given, by :func:`_two_means`."""
-        mass = self.weights[part].astype(np.float32)
-        points = self._points(part, mass, center, variance)
-        return _two_means(points, mass, uniforms, max_iter, tol)
+        mass = beside(self.weights[part].astype(np.float32), self.X)
+        points = self._points(beside(part, self.X), mass, center, variance)
+        side, n_iter = _two_means(points, mass, beside(uniforms, self.X), max_iter, tol)
+        return on_host(side), n_iter
 
     def mean_and_sse(self, part):
         """Return the mean of some rows and the sum of their squared distances to it."""
-        return _mean_and_sse(self.X[part], self.weights[part])
+        return _mean_and_sse(take_rows(self.X, part), self.weights[part])
 
 
 def single_leaf(X, rows):
@@ -495,7 +538,7 @@ def single_leaf(X, rows):
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
+    X : array of shape (n_rows, n_features)
         The rows that the tree is about.
 
     rows : ndarray of shape (n_rows,)
@@ -514,12 +557,12 @@ def single_leaf(X, rows):
     >>> tree.centers, tree.sse, tree.members(0)
     (array([[2.]]), array([2.]), array([4, 7]))
     """
-    center, sse = _mean_and_sse(X, np.ones(len(X)))
+    center, sse = _mean_and_sse(X, np.ones(X.shape[0]))
     return DivisiveTree(
         children=np.array([[-1, -1]]),
         parent=np.array([-1]),
         depth=np.array([0]),
-        size=np.array([len(X)]),
+        size=np.array([X.shape[0]]),
         sse=np.array([sse]),
         centers=center[None],
         start=np.array([0]),
@@ -536,7 +579,7 @@ def grow_tree(tree, X, first, n_leaves, *, criterion, n_init, max_iter, tol, see
     tree : DivisiveTree
         The tree to start from; it is left as it is.
 
-    X : ndarray of shape (n_rows, n_features)
+    X : array of shape (n_rows, n_features)
         The rows that the tree is about, in the order of ``tree.members(0)``.
 
     first : ndarray of shape (n_rows,)
@@ -592,7 +635,11 @@ def grow_tree(tree, X, first, n_leaves, *, criterion, n_init, max_iter, tol, see
 
     points, point_of_row, weights = np.unique(first, return_inverse=True, return_counts=True)
     distinct = _DistinctRows(
-        X if len(points) == len(X) else X[points], weights, centers[0], sse[0] / size[0], n_init
+        X if len(points) == X.shape[0] else take_rows(X, points),
+        weights,
+        centers[0],
+        sse[0] / size[0],
+        n_init,
     )
     parts = {leaf: np.unique(point_of_row[grown.order[grown.span(leaf)]]) for leaf in tree.leaves}
     sum_of_squares = sse[0] + size[0] * (centers[0] @ centers[0])
