@@ -618,6 +618,11 @@ class TestGuidanceDisplay:
         assert "radius" not in display.lines_
         assert not display.curves_["removed_pull"][:5].any()
 
+    def test_steps_are_whole_numbers(self, iris):
+        display = GuidanceDisplay.from_estimator(distil(*iris, num_inference_steps=20))
+        for ax in display.axes_:
+            np.testing.assert_array_equal(ax.get_xticks() % 1, 0)
+
     def test_one_sample(self, iris):
         display = GuidanceDisplay.from_estimator(distil(*iris, ipc=1))
         assert display.curves_["mode_pull"].shape == (10, 1)

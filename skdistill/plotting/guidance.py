@@ -152,6 +152,7 @@ class GuidanceDisplay:
         lower.set_xlabel("denoising step, from noise to sample")
         for axes in self.axes_:
             axes.set_xlim(-0.5, n_steps - 0.5)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         return self
