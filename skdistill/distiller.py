@@ -510,12 +510,15 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         timesteps = remaining_timesteps(scheduler, 1.0 - np.mean(self.guidance_interval))
 
         X_guided = []
+        # Rows of one centroid together, so that its tangent planes are not made for every batch.
+        order = np.argsort(nearest, kind="stable")
         with self._progress_bar(2 * len(timesteps) * math.ceil(len(rows) / self.batch_size)) as bar:
-            for batch in gen_batches(len(rows), self.batch_size):
+            for places in gen_batches(len(rows), self.batch_size):
+                batch = order[places]
                 start = torch.from_numpy(latents[batch])
                 z = self._denoise(plan, batch, scheduler, timesteps, start, calls, bar.update)
                 X_guided.append(self._decode(z, calls))
-        return np.concatenate(X_guided).reshape(-1, *row_shape)
+        return np.concatenate(X_guided)[np.argsort(order)].reshape(-1, *row_shape)
 
     def score(self, X, y):
         """Return the accuracy on real rows of a student trained on the distilled set.

@@ -171,6 +171,15 @@ def signal_level(scheduler, t):
     return scheduler.alphas_cumprod[int(t)].double()
 
 
+def _amplitudes(alpha_bar, dtype):
+    """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar).
+
+    Where alpha_bar is, which is the host: a number there enters a device's operations as it is,
+    while its copy to the device would wait for all that the device has yet to do.
+    """
+    return alpha_bar.sqrt().to(dtype), (1.0 - alpha_bar).sqrt().to(dtype)
+
+
 def clean_prediction(prediction, x_t, alpha_bar, prediction_type):
     """Turn a model's prediction into the clean sample that it stands for.
 
@@ -198,7 +207,7 @@ def clean_prediction(prediction, x_t, alpha_bar, prediction_type):
     ValueError
         If `prediction_type` is something else.
     """
-    signal, noise = alpha_bar.sqrt().to(x_t), (1.0 - alpha_bar).sqrt().to(x_t)
+    signal, noise = _amplitudes(alpha_bar, x_t.dtype)
     if prediction_type == "epsilon":
         return (x_t - noise * prediction) / signal
     if prediction_type == "v_prediction":
@@ -233,7 +242,7 @@ def model_prediction(x0, x_t, alpha_bar, prediction_type):
     prediction : Tensor of the same shape
         In the model's own terms.
     """
-    signal, noise = alpha_bar.sqrt().to(x_t), (1.0 - alpha_bar).sqrt().to(x_t)
+    signal, noise = _amplitudes(alpha_bar, x_t.dtype)
     if prediction_type == "epsilon":
         return (x_t - signal * x0) / noise
     if prediction_type == "v_prediction":
@@ -464,7 +473,8 @@ def invert(
         x0 = clean_prediction(prediction, x, alpha_bar, prediction_type)
         noise = model_prediction(x0, x, alpha_bar, "epsilon")
         x0 = clean_prediction(noise, x, previous, "epsilon")
-        x = alpha_bar.sqrt().to(x) * x0 + (1.0 - alpha_bar).sqrt().to(x) * noise
+        signal, spread = _amplitudes(alpha_bar, x.dtype)
+        x = signal * x0 + spread * noise
         previous = alpha_bar
         progress()
     return x

@@ -285,14 +285,16 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     give the limit of infinitely many noisy copies. Neighbours chosen after noising depend on the
     noise, and their covariance is biased.
 
-    With K neighbours of D features a basis costs :math:`O(K^2 D + K^3)` time and :math:`O(K D +
-    K^2)` memory beside the neighbour search; points are batched within scikit-learn's
+    With K neighbours of D features, m being the smaller of the two, a basis costs :math:`O(K D m +
+    m^3)` time and :math:`O(K D)` memory beside the neighbour search. Where m exceeds 128, no more
+    eigenvectors than wanted are computed, from inner products that the neighbourhoods of a batch
+    share, which takes :math:`O(K m)` time a basis. Points are batched within scikit-learn's
     `working_memory`. The indices of all neighbours are held at once, padded to the largest
     neighbourhood.
 
     Within ``sklearn.config_context(array_api_dispatch=True)``, arrays may be of another library
     that follows the array API, such as torch tensors on a GPU. All is then computed where they are,
-    results are beside them, and each neighbourhood has a Gram matrix of its own, however wide.
+    results are beside them, and each neighbourhood is decomposed by itself, however wide.
 
     References
     ----------
@@ -584,9 +586,9 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             widest = max(WIDE, 8 * self.n_components)
             wide = [j for j, size in enumerate(sizes) if min(size, X.shape[1]) > widest]
         number_bytes = xp.finfo(self.reference_.dtype).bits // 8
-        for j in set(range(len(radii))).difference(wide):
+        for j in (j for j in range(len(radii)) if j not in wide):
             # local_basis holds three arrays of either kind at its fullest.
-            row_bytes = 3 * sizes[j] * (sizes[j] + X.shape[1]) * number_bytes
+            row_bytes = 3 * sizes[j] * (min(sizes[j], X.shape[1]) + X.shape[1]) * number_bytes
             for rows in gen_batches(n_points, get_chunk_n_rows(row_bytes, max_n_rows=n_points)):
                 means, bases = local_basis(
                     self.reference_[indices[rows, : sizes[j]]],

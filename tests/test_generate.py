@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from skdistill.backbones import ClosedFormBackbone
+from skdistill.backbones import ClosedFormBackbone, DiTBackbone
 from skdistill.generate import (
     FAMILY,
     BatchedCalls,
@@ -21,7 +22,7 @@ from skdistill.generate import (
     sample_generator,
     signal_level,
 )
-from skdistill.guidance import Guidance, Targets
+from skdistill.guidance import Guidance, PosteriorTangents, PreparedTangents, Targets
 
 SCHEDULERS = [
     "DDPMScheduler",
@@ -141,6 +142,56 @@ def test_guided_share_of_a_run_is_counted_in_noise_levels(backbone):
             assert (min(steps), max(steps)) == (0, 24)
         else:
             assert steps == expected
+
+
+@pytest.mark.parametrize(("name", "copies_a_step"), [("DDIMScheduler", 0), ("DDPMScheduler", 1)])
+@pytest.mark.parametrize("tangents", ["prepared", "posterior"])
+def test_the_loop_waits_for_no_device(dit_folder, name, copies_a_step, tangents):
+    """A device that holds no values, so that none can be read from it.
+
+    DDPM draws its noise on the host, whatever the device; nothing else is copied there.
+    """
+
+    class Copies(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            kwargs = kwargs or {}
+            if function is torch.ops.aten._to_copy.default:
+                to = kwargs.get("device")
+                self.count += to is not None and to != args[0].device
+            return function(*args, **kwargs)
+
+    backbone = DiTBackbone(dit_folder).to("meta")
+    scheduler = make_scheduler(name, backbone.default_scheduler)
+    scheduler.set_timesteps(4)
+    options = {"device": "meta"}
+    planes = {
+        "prepared": PreparedTangents(
+            torch.empty(2, 3, 64, **options), torch.empty(2, 3, 5, 64, **options)
+        ),
+        "posterior": PosteriorTangents(
+            torch.empty(3, 9, 64, **options),
+            torch.empty(3, 9, **options),
+            torch.empty(3, 9, 9, **options),
+            n_components=5,
+            ridge=1e-6,
+        ),
+    }[tangents]
+    targets = Targets(torch.empty(3, 64, **options), torch.empty(3, **options), planes)
+    with Copies() as copies:
+        denoise(
+            backbone,
+            torch.empty(3, *backbone.latent_shape, **options),
+            torch.empty(3, dtype=torch.int64, **options),
+            scheduler,
+            BatchedCalls(2),
+            guidance=Guidance(normal_strength=0.1, interval=(0.0, 1.0), stages=2),
+            targets=targets,
+            generators=[sample_generator(0, 0, i) for i in range(3)],
+        )
+    # The last step of DDPM adds no noise.
+    assert copies.count <= copies_a_step * 4
 
 
 def test_the_papers_update_equals_the_corrected_clean_prediction(backbone):

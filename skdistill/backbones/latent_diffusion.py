@@ -186,7 +186,8 @@ class LatentDiffusion:
         if scale != 1.0:
             x = torch.cat([x, x])
             labels = torch.cat([labels, torch.full_like(labels, self.n_classes)])
-        timesteps = t.to(x.device).expand(len(x))
+        # Filled in there: a copy to the device would wait for all that the device has yet to do.
+        timesteps = torch.full((len(x),), t.item(), dtype=t.dtype, device=x.device)
         output = self._call(x, timesteps, labels).to(x_t.dtype)
         if scale == 1.0:
             return output
