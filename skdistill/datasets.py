@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skdistill.folders import IMAGE_SUFFIXES, find_images, read_image
 
 __all__ = [
+    "list_image_folder",
     "load_cifar10",
     "load_digits_split",
     "load_fashion_mnist",
@@ -241,23 +242,8 @@ def load_image_folder(folder, *, image_size=None, on_error="raise"):
     >>> X.shape, y.tolist()
     ((2, 8, 8), ['cat', 'dog'])
     """
+    found, empty = _find_classes(folder)
     name, folder = f"folder={str(folder)!r}", Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{name} is {'no folder' if folder.exists() else 'not there'}.")
-    found = find_images(folder)
-    if not any(found.values()):
-        raise ValueError(
-            f"{name} holds no images in class folders; it must look like FOLDER/CLASS/IMAGE.png, "
-            f"and images must end in {', '.join(IMAGE_SUFFIXES)}."
-        )
-    empty = [label for label, paths in found.items() if not paths]
-    if empty:
-        warnings.warn(
-            f"{name} has class folders without images, which are left out: "
-            f"{', '.join(map(repr, empty))}.",
-            UserWarning,
-            stacklevel=3,
-        )
     paths = [path for paths in found.values() for path in paths]
     images, errors = _read_images(folder, paths, image_size, on_error)
     labels = [path.relative_to(folder).parts[0] for path in images]
@@ -276,6 +262,77 @@ def load_image_folder(folder, *, image_size=None, on_error="raise"):
     mode = "L" if all(image.mode == "L" for image in images.values()) else "RGB"
     X = np.stack([np.asarray(image.convert(mode)) for image in images.values()])
     return X, np.array(labels)
+
+
+@validate_params({"folder": [str, os.PathLike]}, prefer_skip_nested_validation=True)
+def list_image_folder(folder):
+    """List a folder of class folders, for `fit` to read the images from as it goes.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        With a folder for each class, as for :func:`load_image_folder`.
+
+    Returns
+    -------
+    paths : ndarray of shape (n_samples,), dtype object
+        Paths of the images, as str. No image has been opened.
+
+    y : ndarray of shape (n_samples,), dtype str
+        Names of the class folders.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not there, holds no class folders or no images, or if a link leads
+        nowhere, or to a folder that it lies in.
+
+    OSError
+        If a folder may not be listed.
+
+    See Also
+    --------
+    load_image_folder : The images themselves, in memory.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from skdistill.datasets import list_image_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for label in ("cat", "dog"):
+    ...         (Path(folder) / label).mkdir()
+    ...         Image.new("L", (8, 8)).save(Path(folder) / label / "1.png")
+    ...     paths, y = list_image_folder(folder)
+    >>> [Path(path).name for path in paths], y.tolist()
+    (['1.png', '1.png'], ['cat', 'dog'])
+    """
+    found, _ = _find_classes(folder)
+    paths = [str(path) for paths in found.values() for path in paths]
+    return np.array(paths, dtype=object), np.repeat(list(found), [len(p) for p in found.values()])
+
+
+def _find_classes(folder):
+    """Return paths by class, and the names of class folders without any, of which it warns."""
+    name, folder = f"folder={str(folder)!r}", Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{name} is {'no folder' if folder.exists() else 'not there'}.")
+    found = find_images(folder)
+    if not any(found.values()):
+        raise ValueError(
+            f"{name} holds no images in class folders; it must look like FOLDER/CLASS/IMAGE.png, "
+            f"and images must end in {', '.join(IMAGE_SUFFIXES)}."
+        )
+    empty = [label for label, paths in found.items() if not paths]
+    if empty:
+        warnings.warn(
+            f"{name} has class folders without images, which are left out: "
+            f"{', '.join(map(repr, empty))}.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return found, empty
 
 
 def load_npz(path):

@@ -5,18 +5,18 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import wraps
 from numbers import Integral, Real
 
 import diffusers
+import joblib
 import numpy as np
 import sklearn
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
 from sklearn.metrics import accuracy_score, pairwise_distances_argmin
-from sklearn.utils import check_random_state, gen_batches, get_tags
+from sklearn.utils import check_consistent_length, check_random_state, gen_batches, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.multiclass import check_classification_targets
@@ -45,15 +45,19 @@ from skdistill.guidance import (
 )
 from skdistill.hierarchy import HierarchicalIPC
 from skdistill.io import RunDirectory, class_folder, fingerprint, load_distilled
+from skdistill.latents import ClassProjectors, LatentsOnDisk, at_least_float32
 from skdistill.pixels import infer_format
 from skdistill.protocols import linear_student
+from skdistill.rows import BackboneRows, ImageFiles, MappedRows, are_paths, check_finite
 from skdistill.tangent import TangentProjector
+from skdistill.tasks import ClusterTask, EncodeTask, Plan, SampleTask, count_distinct
 from skdistill.validation import IPC_CONSTRAINT, check_ipc, pick_device
 
 __all__ = ["ManifoldGDDistiller"]
 
 # Images that tell whether a VAE suits the data.
 RECONSTRUCTION_ROWS = 256
+ROWS_SCORED_AT_ONCE = 1024
 
 
 class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -182,14 +186,24 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     memory : str or object with the joblib.Memory interface, default=None
         Keeps the encoded rows, so that other fits of the same rows with the same backbone, in a
         search of settings say, do not encode them again. A str is a folder. None keeps nothing,
-        and nothing is kept for the closed form.
+        and of rows in memory nothing is kept for the closed form. Latents of rows on disk are
+        never held in memory: they lie in this folder, and a fit that was killed goes on from the
+        last class that was finished; with None, in a temporary folder that goes with the distiller.
+
+    latents_dtype : {"float32", "float16"}, default=None
+        Dtype of the latents of rows on disk. None is what the backbone encodes to, float32 if it is
+        a network. Arithmetic is in float32 or better.
 
     random_state : int, RandomState instance or None, default=None
         Decides the set: two calls of :meth:`sample` give the same one, whatever the batch size
         and the number of jobs. An int makes `fit` repeatable too.
 
     n_jobs : int, default=None
-        Number of processes that cluster classes and sample batches, as in joblib.
+        Number of processes that read files, encode rows on disk and cluster, class by class, and
+        sample, batch by batch. As in joblib, whose :class:`~joblib.parallel_config` hands the work
+        to a cluster with ``backend="dask"`` or ``"ray"``. Each process loads the backbone for
+        itself. For several GPUs, run one process a GPU, each with its own ``CUDA_VISIBLE_DEVICES``
+        (a Dask worker has one if ``dask_cuda`` started it).
 
     verbose : int, default=0
         Whether a progress bar is shown, where the output is a terminal.
@@ -205,8 +219,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     clusterers_ : list of estimators
         The fitted clusterer of each class.
 
-    projectors_ : list of TangentProjector
-        The fitted projector of each class; with "passthrough" it only measures distances.
+    projectors_ : sequence of TangentProjector
+        The projector of each class, fitted when it is asked for; with "passthrough" it only
+        measures distances.
 
     cluster_centers_ : ndarray of shape (n_centroids, n_latent_features)
         The IPC centroids, in latent space.
@@ -285,6 +300,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "dtype": [StrOptions({"float32", "bfloat16", "float16"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "memory": [str, HasMethods(["cache"]), None],
+        "latents_dtype": [StrOptions({"float16", "float32"}), None],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -323,6 +339,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         dtype="float32",
         batch_size=64,
         memory=None,
+        latents_dtype=None,
         random_state=None,
         n_jobs=None,
         verbose=0,
@@ -357,6 +374,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.dtype = dtype
         self.batch_size = batch_size
         self.memory = memory
+        self.latents_dtype = latents_dtype
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -375,8 +393,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, height, width, channels)
-            Rows of a table, or images of any numeric dtype.
+                (n_samples, height, width, channels), or paths of shape (n_samples,)
+            Rows of a table, or images of any numeric dtype. What lies on disk stays there and is
+            read a batch at a time: a memory map (:class:`numpy.memmap`), or image files, as
+            :func:`skdistill.datasets.list_image_folder` lists them. Files are images of dtype
+            uint8; if they differ in size, `resize` has to be set, and their middle is cut to the
+            size of the backbone's images, or of the first file's.
 
         y : array-like of shape (n_samples,)
             Labels of any kind that scikit-learn's classifiers take.
@@ -398,18 +420,17 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
         self._fingerprint = fingerprint(rows, self.classes_, labels)
-        latents = self._encode(rows, row_shape, labels)
-        self.value_range_ = self._format.value_range
         self._rows = [np.flatnonzero(labels == k) for k in range(len(self.classes_))]
-        self._latents = [latents[rows_of_class] for rows_of_class in self._rows]
+        self._latents = self._encode(rows, row_shape, labels)
+        self.value_range_ = self._format.value_range
 
-        clusterer, projector = self._clusterer(), self._projector()
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_class)(clone(clusterer), clone(projector), Z, n)
+        clusterer = self._clusterer()
+        self.clusterers_ = Parallel(n_jobs=self.n_jobs)(
+            delayed(ClusterTask(clone(clusterer), Z, n))()
             for Z, n in zip(self._latents, budgets, strict=True)
         )
-        self.clusterers_, self.projectors_ = map(list, zip(*fitted, strict=True))
-        centers = [_centers_of(clusterer, latents.dtype) for clusterer in self.clusterers_]
+        self.projectors_ = ClassProjectors(self._projector(), self._latents)
+        centers = [_centers_of(clusterer, self._latent_dtype) for clusterer in self.clusterers_]
         self.cluster_centers_ = np.concatenate(centers)
         self.centroid_classes_ = np.repeat(np.arange(len(centers)), [len(c) for c in centers])
         return self
@@ -452,22 +473,26 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             if run.is_complete():
                 return self._contained(load_distilled(out_dir)[0]), self.classes_[plan.labels]
             samples = run.read()
-        missing = np.array([i for i in range(len(plan.labels)) if i not in samples], dtype=np.int64)
-        starts = range(0, len(missing), self.batch_size)
-        batches = [missing[start : start + self.batch_size] for start in starts]
+        # Fixed whatever is there already, so that an interruption changes no batch.
+        batches = [
+            np.arange(len(plan.labels))[places]
+            for places in gen_batches(len(plan.labels), self.batch_size)
+        ]
+        batches = [batch for batch in batches if not samples.keys() >= set(batch.tolist())]
 
         calls = BatchedCalls(self.batch_size)
         in_turn = effective_n_jobs(self.n_jobs) == 1
         with self._progress_bar(len(batches) * n_calls) as bar:
             jobs = (
-                delayed(self._sample_batch)(plan, batch, calls, bar.update if in_turn else None)
+                delayed(SampleTask(self, plan.part(batch)))(calls, bar.update if in_turn else None)
                 for batch in batches
             )
             results = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
             for batch, X_batch in zip(batches, results, strict=True):
-                samples.update(zip(batch.tolist(), X_batch, strict=True))
+                new = [i for i, place in enumerate(batch.tolist()) if place not in samples]
+                samples.update(zip(batch[new].tolist(), X_batch[new], strict=True))
                 if run is not None:
-                    run.write(batch, X_batch)
+                    run.write(batch[new], X_batch[new])
                 if not in_turn:
                     bar.update(n_calls)
         X_syn = np.stack([samples[i] for i in range(len(plan.labels))])
@@ -490,8 +515,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like of the shape of a row of `fit`, default=None
-            Rows. None returns ``sample()[0]``.
+        X : array-like of the shape of a row of `fit` or paths of shape (n_samples,), default=None
+            Rows, or image files where `fit` saw images of dtype uint8. None returns
+            ``sample()[0]``.
 
         Returns
         -------
@@ -502,9 +528,14 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         rows, _, row_shape = self._validate_rows(X)
         calls = BatchedCalls(self.batch_size)
         self.backbone_.to(self._device())
-        latents = self.backbone_.encode(self._format.to_backbone(rows), calls)
+        latents = np.concatenate(
+            [
+                self.backbone_.encode(self._format.to_backbone(rows[batch]), calls)
+                for batch in gen_batches(len(rows), self.batch_size)
+            ]
+        )
         nearest = pairwise_distances_argmin(latents.reshape(len(rows), -1), self.cluster_centers_)
-        plan = _Plan(self.cluster_centers_, self.centroid_classes_, nearest)
+        plan = Plan(self.cluster_centers_, self.centroid_classes_, nearest)
         scheduler = make_scheduler("DDIMScheduler", self.backbone_.default_scheduler)
         scheduler.set_timesteps(self.num_inference_steps)
         timesteps = remaining_timesteps(scheduler, 1.0 - np.mean(self.guidance_interval))
@@ -525,8 +556,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like of the shape of a row of `fit`
-            Real rows, held out.
+        X : array-like of the shape of a row of `fit` or paths of shape (n_samples,)
+            Real rows, held out, or image files where `fit` saw images of dtype uint8.
 
         y : array-like of shape (n_samples,)
             Their labels.
@@ -555,13 +586,19 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         else:
             shape = (-1, rows.shape[1])
         student.fit(self._contained(np.asarray(X_syn).reshape(shape)), y_syn)
-        return accuracy_score(y, student.predict(self._contained(rows.reshape(shape))))
+        predicted = [
+            student.predict(self._contained(rows[batch].reshape(shape)))
+            for batch in gen_batches(len(rows), ROWS_SCORED_AT_ONCE)
+        ]
+        return accuracy_score(y, np.concatenate(predicted))
 
     def _validate_rows(self, X, y="no_validation", *, reset=False):
         """Return flattened rows, labels and the shape of one row; check both."""
         if isinstance(X, (list, tuple)):
             X = np.asarray(X)
-        shape = getattr(X, "shape", ())
+        if are_paths(X):
+            return self._validate_paths(X, y, reset)
+        given, shape = X, getattr(X, "shape", ())
         if len(shape) > 2:
             row_shape = tuple(shape[1:])
             if len(shape) > 4:
@@ -571,10 +608,13 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 )
             X = np.asarray(X).reshape(shape[0], math.prod(row_shape))
         if isinstance(y, str):
-            X = validate_data(self, X, reset=reset)
+            X = validate_data(self, X, reset=reset, ensure_all_finite=False)
         else:
-            X, y = validate_data(self, X, y, reset=reset)
+            X, y = validate_data(self, X, y, reset=reset, ensure_all_finite=False)
             check_classification_targets(y)
+        if isinstance(given, np.memmap):
+            X = MappedRows.of(given)
+        check_finite(X, self)
         if len(shape) <= 2:
             row_shape = (X.shape[1],)
         if not reset and row_shape not in (self._format.row_shape, self._format.image_shape):
@@ -582,6 +622,21 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 f"A row of X has the shape {row_shape}, but fit saw {self._format.row_shape}."
             )
         return X, y, row_shape
+
+    def _validate_paths(self, paths, y, reset):
+        """Do as :meth:`_validate_rows` for an array of image files."""
+        shape = None if reset else self._format.image_shape
+        if not reset and (shape is None or self._format.dtype != np.uint8):
+            raise ValueError(
+                f"X holds paths of images, which have values of dtype uint8, but fit saw rows of "
+                f"shape {self._format.row_shape} and dtype {self._format.dtype}."
+            )
+        if not isinstance(y, str):
+            y = validate_data(self, y=y, reset=reset)
+            check_classification_targets(y)
+            check_consistent_length(paths, y)
+        files = ImageFiles.survey(paths, resize=self.resize, image_shape=shape, n_jobs=self.n_jobs)
+        return files, y, files.image_shape
 
     def _check_settings(self):
         """Raise ValueError for what single parameters' constraints cannot see."""
@@ -609,7 +664,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             )
 
     def _encode(self, rows, row_shape, labels):
-        """Make the backbone and the data's format; return flattened latents."""
+        """Make the backbone and the data's format; return flattened latents by class."""
         if isinstance(self.backbone, str) and self.backbone == "closed-form":
             self.backbone_ = ClosedFormBackbone(self.seed_)
         elif isinstance(self.backbone, (str, os.PathLike)):
@@ -622,16 +677,21 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         else:
             # Its own fit must not reach the caller's object.
             self.backbone_ = copy.copy(self.backbone)
+        network_shape = getattr(self.backbone_, "image_shape", None)
+        if isinstance(rows, ImageFiles):
+            rows = rows.brought_to(network_shape and network_shape[1:])
+            row_shape, self.n_features_in_ = rows.image_shape, rows.shape[1]
         self._format = infer_format(
             rows,
             row_shape,
             image_shape=self.image_shape,
             value_range=self.value_range,
-            network_shape=getattr(self.backbone_, "image_shape", None),
+            network_shape=network_shape,
             network_range=getattr(self.backbone_, "value_range", None),
             resize=self.resize,
         )
-        x = self._format.to_backbone(rows)
+        in_memory = isinstance(rows, np.ndarray)
+        x = self._format.to_backbone(rows) if in_memory else BackboneRows(rows, self._format)
         if hasattr(self.backbone_, "fit"):
             self.backbone_.fit(x, labels, len(self.classes_))
             self._model_classes = np.arange(len(self.classes_))
@@ -656,15 +716,43 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self._scheduler()
         self.backbone_.to(self._device())
         calls = BatchedCalls(self.batch_size)
+        few = np.linspace(0, len(x) - 1, min(len(x), RECONSTRUCTION_ROWS)).astype(int)
+        if not in_memory:
+            if not hasattr(self.backbone_, "fit"):
+                self._warn_if_poor(x[few], self.backbone_.encode(x[few], calls), calls)
+            return self._encode_on_disk(x)
         if hasattr(self.backbone_, "fit"):
             latents = self.backbone_.encode(x, calls)
         else:
             encode = check_memory(self.memory).cache(_encode, ignore=["backbone", "calls"])
             latents = encode(self.backbone_.fingerprint, x, self.backbone_, calls)
-            few = np.linspace(0, len(x) - 1, min(len(x), RECONSTRUCTION_ROWS)).astype(int)
-            decoded = self.backbone_.decode(torch.from_numpy(latents[few]), calls)
-            warn_if_poor(x[few], decoded, self.backbone_.name)
-        return latents.reshape(len(rows), -1)
+            self._warn_if_poor(x[few], latents[few], calls)
+        latents = latents.reshape(len(rows), -1)
+        return [latents[rows_of_class] for rows_of_class in self._rows]
+
+    def _warn_if_poor(self, x, latents, calls):
+        decoded = self.backbone_.decode(torch.from_numpy(latents), calls)
+        warn_if_poor(x, decoded, self.backbone_.name)
+
+    def _encode_on_disk(self, x):
+        """Encode rows class by class into files; go on from those that are there."""
+        folder = self.memory
+        if folder is not None:
+            folder = getattr(folder, "location", folder)
+            key = (self.backbone_.fingerprint, self._fingerprint, self._format, self.latents_dtype)
+            folder = os.path.join(folder, "skdistill-latents", joblib.hash(key))
+        latents = LatentsOnDisk(len(self._rows), folder)
+        missing = [k for k in range(len(latents)) if not latents.has(k)]
+        encoded = Parallel(n_jobs=self.n_jobs, return_as="generator")(
+            delayed(EncodeTask(self, x.part(self._rows[k])))() for k in missing
+        )
+        for k, Z in zip(missing, encoded, strict=True):
+            latents.write(k, Z)
+        return latents
+
+    @property
+    def _latent_dtype(self):
+        return np.result_type(self._latents[0].dtype, np.float32)
 
     def _device(self):
         """Return the device to compute on."""
@@ -720,16 +808,17 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         centers, assigned, indices, levels, clusterers, n_centers = [], [], [], [], [], 0
         for clusterer, Z, n in zip(self.clusterers_, self._latents, budgets, strict=True):
             if n > len(clusterer.cluster_centers_) and isinstance(clusterer, HierarchicalIPC):
-                clusterer = copy.copy(clusterer).set_params(ipc=_capped(n, Z), warm_start=True)
-                clusterer.fit(Z)
+                Z = at_least_float32(Z)
+                capped = min(n, count_distinct(Z))
+                clusterer = copy.copy(clusterer).set_params(ipc=capped, warm_start=True).fit(Z)
             clusterers.append(clusterer)
-            centers.append(_centers_of(clusterer, Z.dtype))
+            centers.append(_centers_of(clusterer, self._latent_dtype))
             assigned.append(n_centers + np.arange(n) % len(centers[-1]))
             indices.append(np.arange(n))
             depths = getattr(clusterer, "prototype_levels_", None)
             levels += [None] * len(centers[-1]) if depths is None else depths.tolist()
             n_centers += len(centers[-1])
-        return _Plan(
+        return Plan(
             np.concatenate(centers),
             np.repeat(np.arange(len(centers)), [len(c) for c in centers]),
             np.concatenate(assigned),
@@ -876,7 +965,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         nearest = np.empty(len(plan.centers), dtype=np.int64)
         for k, Z in enumerate(self._latents):
             of_class = np.flatnonzero(plan.center_classes == k)
-            nearest[of_class] = self._rows[k][pairwise_distances_argmin(plan.centers[of_class], Z)]
+            nearest[of_class] = self._rows[k][_nearest(plan.centers[of_class], Z)]
         first = np.searchsorted(plan.center_classes, np.arange(len(classes)))
         records = [
             {
@@ -905,46 +994,21 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                     "children": tree.children.tolist(),
                     "size": tree.size.tolist(),
                     "sse": tree.sse.tolist(),
-                    "nearest": rows[pairwise_distances_argmin(tree.centers, Z)].tolist(),
+                    "nearest": rows[_nearest(tree.centers, Z)].tolist(),
                     "centroids": clusterer.prototype_nodes_.tolist(),
                 }
             )
         return trees
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which centroid each sample of a set is pulled towards.
-
-    Attributes
-    ----------
-    centers : ndarray of shape (n_centroids, n_latent_features)
-    center_classes : ndarray of shape (n_centroids,)
-    assigned : ndarray of shape (n_samples,)
-        The centroid of each sample.
-    indices : ndarray of shape (n_samples,) or None
-        Its number within its class, where it has one.
-    levels : list of length n_centroids or None
-        Depth of each centroid in its tree, None where the clusterer has none.
-    clusterers : list of length n_classes or None
-        What has the centroids of each class.
-    """
-
-    centers: np.ndarray
-    center_classes: np.ndarray
-    assigned: np.ndarray
-    indices: np.ndarray | None = None
-    levels: list | None = None
-    clusterers: list | None = None
-
-    @property
-    def labels(self):
-        return self.center_classes[self.assigned]
-
-
 def _encode(fingerprint, x, backbone, calls):
     """Encode rows; by the fingerprint of the backbone and the rows the result can be kept."""
     return backbone.encode(x, calls)
+
+
+def _nearest(centers, Z):
+    """Return the places of the latents nearest to centers."""
+    return pairwise_distances_argmin(centers, at_least_float32(Z))
 
 
 def _is_passthrough(projector):
@@ -985,17 +1049,3 @@ def _centers_of(clusterer, dtype):
             "and BisectingKMeans have."
         )
     return np.asarray(centers, dtype=dtype)
-
-
-def _capped(n, Z):
-    """Return how many of `n` centroids the rows `Z` can carry: no more than are distinct."""
-    return min(n, len(np.unique(Z, axis=0))) if n > 1 else n
-
-
-def _fit_class(clusterer, projector, Z, n):
-    """Fit clusterer and projector to the latents of one class."""
-    params = clusterer.get_params()
-    for name in ("ipc", "n_clusters"):
-        if name in params:
-            clusterer.set_params(**{name: _capped(n, Z)})
-    return clusterer.fit(Z), projector.fit(Z)

@@ -1,11 +1,14 @@
 """Image files in class folders: which there are, and what is in them."""
 
+import hashlib
 import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["IMAGE_SUFFIXES", "find_images", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "find_images", "read_image", "survey_image"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 # Pillow would try all it knows, and hand a PostScript file of whatever name to an interpreter.
@@ -61,11 +64,12 @@ def read_image(path, image_size=None):
 
     Parameters
     ----------
-    path : Path
+    path : str or path-like
         A PNG, JPEG, BMP, GIF, TIFF or WebP file, whichever of their names it has.
 
-    image_size : int, default=None
-        Cut the middle square out of the image and resize it to this many pixels a side.
+    image_size : int or tuple of int, default=None
+        Cut the middle out of the image and resize it to this many pixels a side, or to this height
+        and width.
 
     Returns
     -------
@@ -80,6 +84,55 @@ def read_image(path, image_size=None):
         If the file cannot be read, if it has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or if
         its values have no fixed black and white (modes "I" and "F").
     """
+    with _opened(path) as image:
+        image = _to_bytes(ImageOps.exif_transpose(image))
+        if image_size is not None:
+            height, width = np.broadcast_to(image_size, 2).tolist()
+            image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+        return image
+
+
+def survey_image(path):
+    """Find out what :func:`read_image` would return, without decoding it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An image file.
+
+    Returns
+    -------
+    size : tuple of int
+        (height, width), as it is meant to be seen.
+
+    grey : bool
+        Whether it is grey.
+
+    digest : bytes
+        SHA-256 of the file.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_image` does, but for damage that only decoding shows.
+    """
+    with _opened(path) as image:
+        # Pillow has turned a TIFF by now, and would decode a PNG in search of an orientation.
+        turned = (
+            image.format != "TIFF"
+            and "exif" in image.info
+            and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        )
+        size = (image.width, image.height) if turned else (image.height, image.width)
+        image.fp.seek(0)
+        digest = hashlib.file_digest(image.fp, "sha256").digest()
+        return size, _is_grey(image.mode), digest
+
+
+@contextmanager
+def _opened(path):
+    """Open an image; raise ValueError for what is wrong with it, then and within the block."""
+    path = Path(path)
     try:
         # Opening a pipe would wait for somebody to write into it.
         if path.exists() and not path.is_file():
@@ -88,10 +141,7 @@ def read_image(path, image_size=None):
             # Up to twice its limit, Pillow only warns.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                image = _to_bytes(ImageOps.exif_transpose(image))
-                if image_size is not None:
-                    image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.LANCZOS)
-                return image
+                yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
             f"The image {str(path)!r} is refused: {error} If it is meant to be as large, raise "
@@ -143,16 +193,21 @@ def _identity(folder):
     return status.st_dev, status.st_ino
 
 
+def _is_grey(mode):
+    """Return whether pictures of a mode are grey; raise ValueError if nothing says."""
+    if mode in ("I", "F"):
+        raise ValueError(
+            f"nothing says which values of its mode {mode!r} are black and white; save it "
+            "with 8 or 16 bits a channel"
+        )
+    return mode in ("1", "L", "LA") or mode.startswith("I;16")
+
+
 def _to_bytes(image):
     """Turn a picture of any mode into grey or colours of 8 bits."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"nothing says which values of its mode {image.mode!r} are black and white; save it "
-            "with 8 or 16 bits a channel"
-        )
-    if image.mode in ("1", "L", "LA"):
+    if _is_grey(image.mode):
         return image.convert("L")
     if image.mode == "P":
         # Straight to RGB, Pillow would warn of the transparency that is lost.

@@ -339,7 +339,7 @@ def prepare_targets(
     assigned : ndarray of shape (n_samples,)
         The centroid of each sample.
 
-    projectors : list of TangentProjector
+    projectors : sequence or mapping of TangentProjector
         Fitted to the clean latents of each class.
 
     radii : list of float
@@ -384,7 +384,7 @@ def prepare_targets(
     elif tangents == "posterior":
         neighbors, present = rest
         offsets = neighbors - neighbors[:, :1]
-        settings = projectors[0].n_components, projectors[0].ridge
+        settings = projector.n_components, projector.ridge
         tangent = PosteriorTangents(neighbors, present, offsets @ offsets.mT, *settings)
     return Targets(torch.from_numpy(centers[assigned]).to(device), scale, tangent)
 

@@ -33,9 +33,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from skdistill.names import class_folder, class_folders
+from skdistill.rows import hash_rows
 
 __all__ = [
     "RunDirectory",
+    "atomic_file",
     "class_folder",
     "draw_grid",
     "fingerprint",
@@ -47,6 +49,41 @@ GRID_COLUMNS = 20
 GRID_CELL = 48
 LONGEST_CAPTION = 24
 PARTIAL_NAME = re.compile(r"\..+\.\d+\.partial", re.DOTALL)
+
+
+@contextmanager
+def atomic_file(path):
+    """Open a file under a temporary name, and rename it once it is written.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made where it is missing.
+
+    Yields
+    ------
+    file : binary file
+        To write into.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; it names the file, which then is as it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            # Some disks tell only now that they are full, and names may reach them before content.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _naming(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path, data):
@@ -65,20 +102,8 @@ def write_atomically(path, data):
     OSError
         If it cannot be written; it names the file, which then is as it was before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            # Some disks tell only now that they are full, and names may reach them before content.
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _naming(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def fingerprint(rows, classes, labels):
@@ -86,7 +111,7 @@ def fingerprint(rows, classes, labels):
 
     Parameters
     ----------
-    rows : ndarray of shape (n_samples, n_features)
+    rows : ndarray, MappedRows or ImageFiles of shape (n_samples, n_features)
         Flattened rows.
 
     classes : ndarray of shape (n_classes,)
@@ -100,7 +125,7 @@ def fingerprint(rows, classes, labels):
     fingerprint : str
         A digest of values, dtypes and shapes.
     """
-    return joblib.hash((rows, classes, labels))
+    return joblib.hash((hash_rows(rows), classes, labels))
 
 
 def load_distilled(run_dir):
@@ -429,8 +454,10 @@ class RunDirectory:
     def _write_images(self, places, X):
         for place, image in zip(places, self.data_format.to_uint8(X), strict=True):
             data = _png(_picture(image))
-            self._write(self._image(place), data)
             self._hashes[place] = hashlib.sha256(data).hexdigest()
+            # Those that a run had written before it was killed stay as they are.
+            if _hash_of(self._image(place)) != self._hashes[place]:
+                self._write(self._image(place), data)
 
     def _write_metadata(self):
         lines = [

@@ -463,9 +463,10 @@ def squared_distances(X, center):
 
 def _mean_and_sse(X, weights):
     """Return the weighted mean of rows, (n_features,), and the squared distances to it, summed."""
-    mass = beside(weights.astype(np.float64), X)
-    total = mass @ array_namespace(X).astype(X, mass.dtype, copy=False)
-    mean = on_host(total) / weights.sum()
+    xp, mass = array_namespace(X), beside(weights.astype(np.float64), X)
+    # Whole, X would be copied to double precision.
+    parts = (mass[b] @ xp.astype(X[b], mass.dtype, copy=False) for b in _batches(X))
+    mean = on_host(sum(parts)) / weights.sum()
     return mean, weights @ squared_distances(X, mean)
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import diffusers
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 
 from skdistill.hierarchy import HierarchicalIPC
+from skdistill.tree import first_equal_row
 
 __all__ = ["ClosedFormBackbone", "GaussianMixtureScore"]
 
@@ -19,6 +21,7 @@ MAX_COMPONENTS = 10
 MAX_RANK = 32
 # Least variance of a component in the standardised space, where a class has none of its own.
 VARIANCE_FLOOR = 1e-3
+NUMBERS_AT_ONCE = 2**23
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class GaussianMixtureScore:
         """
         n, n_features = Z.shape
         n_components = int(np.clip(n // ROWS_PER_COMPONENT, 1, MAX_COMPONENTS))
-        n_components = min(n_components, len(np.unique(Z, axis=0)))
+        n_components = min(n_components, len(np.unique(first_equal_row(Z))))
         clustering = HierarchicalIPC(
             ipc=n_components, selection="leaves", n_init=3, random_state=random_state
         ).fit(Z)
@@ -249,7 +252,9 @@ class ClosedFormBackbone:
         Parameters
         ----------
         x : ndarray of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Rows of a table, or images in [-1, 1]. float64 is computed in float64.
+            Rows of a table, or images in [-1, 1]. float64 is computed in float64. Or anything that
+            gives such rows where it is indexed, as what lies on disk does: no more than those of
+            one class are asked for at once.
 
         labels : ndarray of shape (n_samples,)
             Class indices.
@@ -263,18 +268,24 @@ class ClosedFormBackbone:
             Fitted.
         """
         self.row_shape = x.shape[1:]
-        rows = x.reshape(len(x), -1)
-        self.latent_shape = (rows.shape[1],)
-        self.offset = rows.mean(axis=0)
-        scale = rows.std(axis=0)
-        if x.ndim == 4:
+        n_features = math.prod(self.row_shape)
+        self.latent_shape = (n_features,)
+        batches = list(gen_batches(len(x), max(1, NUMBERS_AT_ONCE // n_features)))
+        sums = [x[b].reshape(-1, n_features).sum(axis=0, dtype=np.float64) for b in batches]
+        self.offset = (np.sum(sums, axis=0) / len(x)).astype(x.dtype)
+        squares = [
+            np.square(x[b].reshape(-1, n_features) - self.offset).sum(axis=0, dtype=np.float64)
+            for b in batches
+        ]
+        scale = np.sqrt(np.sum(squares, axis=0) / len(x)).astype(x.dtype)
+        if len(self.row_shape) == 3:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
         # A feature that does not vary, to within rounding, comes back as its mean.
         scale[scale <= 10 * np.finfo(scale.dtype).eps * np.abs(self.offset)] = 0.0
         self.scale = scale
-        Z = self.encode(x)
         self.mixtures = [
-            GaussianMixtureScore.fit(Z[labels == k], self.random_state) for k in range(n_classes)
+            GaussianMixtureScore.fit(self.encode(x[np.flatnonzero(labels == k)]), self.random_state)
+            for k in range(n_classes)
         ]
         shares = np.bincount(labels, minlength=n_classes) / len(labels)
         self.marginal = GaussianMixtureScore.join(self.mixtures, shares)

@@ -80,6 +80,8 @@ class LatentDiffusion:
 
     def __init__(self, folder, part, dtype, *, name, guidance_scale):
         folder = Path(folder)
+        # Absolute, since other processes may have other working directories.
+        self.folder, self.dtype = folder.absolute(), dtype
         self.name = folder.name if name is None else name
         self.denoiser = load_denoiser(folder, part, dtype)
         self.vae = load_denoiser(folder, "vae", "float32")
@@ -223,5 +225,5 @@ def warn_if_poor(x, decoded, name):
             "bounds what a distilled set can be worth. A backbone made for such images does "
             "better: see skdistill.training.pretrain.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
