@@ -31,6 +31,11 @@ def infer_value_range(X):
         stored; (0, 1) for floats and booleans that lie within it; otherwise the smallest and the
         largest value of `X`.
 
+    Raises
+    ------
+    ValueError
+        If these are so far apart that their difference is infinite.
+
     Examples
     --------
     >>> import numpy as np
@@ -46,7 +51,13 @@ def infer_value_range(X):
     if low >= 0.0 and high <= 1.0 and X.dtype.kind in "fb":
         return 0.0, 1.0
     if low == high:
-        return low, low + 1.0
+        # One is nothing beside a very large value.
+        return low, low + max(1.0, abs(low) / 1024)
+    if not np.isfinite(high - low):
+        raise ValueError(
+            f"X has values from {low} to {high}, too far apart for arithmetic; divide it by a "
+            "constant."
+        )
     return low, high
 
 
@@ -98,7 +109,8 @@ def to_networks(X, value_range, dtype=np.float32):
         Values outside `value_range` are clipped to it.
     """
     low, high = value_range
-    x = (np.asarray(X, dtype=dtype) - low) * (2.0 / (high - low)) - 1.0
+    # Of a very small range, the reciprocal would be infinite.
+    x = (np.asarray(X, dtype=dtype) - low) / ((high - low) / 2.0) - 1.0
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
     return np.ascontiguousarray(np.clip(x, -1.0, 1.0))
 
@@ -133,7 +145,13 @@ def from_networks(x, value_range, *, shape, dtype):
 
 def _rounded(x, dtype):
     """Cast to `dtype`, to the nearest value where it holds no fractions."""
-    return (np.rint(x) if np.dtype(dtype).kind in "iub" else x).astype(dtype)
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        # The largest integers of 64 bits are rounded up beyond themselves.
+        highest = float(info.max) if int(float(info.max)) <= info.max else np.nextafter(info.max, 0)
+        x = np.clip(np.rint(x), info.min, highest)
+    return (np.rint(x) if dtype.kind == "b" else x).astype(dtype)
 
 
 def infer_format(

@@ -180,3 +180,27 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert len(list(run.glob("images/*/*.png"))) >= 5 * finished
     assert main([*arguments, "--out", str(run)]) == 0
     assert load_distilled(run)[0].shape == (60, 8, 8)
+
+
+def test_images_may_stay_on_disk(tmp_path, image_folder, capsys):
+    run, latents = tmp_path / "run", tmp_path / "latents"
+    arguments = ["distill", str(image_folder), "--ipc", "2", "--steps", "2", "--out", str(run)]
+    assert main([*arguments, "--latents", str(latents)]) == 0
+    assert load_distilled(run)[0].shape == (6, 8, 8)
+    assert len(list(latents.rglob("*.npy"))) == 3
+    assert "6 samples of 3 classes from 40" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "option", [["--test", "0.2"], ["--image-size", "8"], ["--skip-bad-images"]]
+)
+def test_options_that_need_the_images_in_memory_are_refused(tmp_path, image_folder, option, capsys):
+    out = ["--out", str(tmp_path / "run"), "--latents", str(tmp_path / "latents")]
+    assert main(["distill", str(image_folder), *option, *out]) != 0
+    assert f"{option[0]} cannot be given with --latents" in capsys.readouterr().err
+
+
+def test_latents_are_kept_of_folders_only(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run"), "--latents", str(tmp_path / "latents")]
+    assert main(["distill", "digits", *out]) != 0
+    assert "needs a folder of class folders, but DATA='digits'" in capsys.readouterr().err

@@ -49,6 +49,14 @@ SIDE = 64
 IPC = 10
 N_KILLS = 20
 MIB = 2**20
+PRELOADED = [
+    f"diffusers.{module}"
+    for module in (
+        "models.autoencoders.autoencoder_kl",
+        "models.transformers.dit_transformer_2d",
+        "schedulers.scheduling_ddpm",
+    )
+]
 
 
 class Latents:
@@ -202,8 +210,8 @@ def measure_kills(n_kills):
     distiller = digits_distiller()
     pickled = pickle.dumps(distiller)
     context = multiprocessing.get_context("forkserver")
-    # So that each run starts at once.
-    context.set_forkserver_preload(["skdistill.distiller"])
+    # What takes long to import, so that each run starts at once.
+    context.set_forkserver_preload(["torch", "sklearn.metrics", *PRELOADED])
     rng = np.random.default_rng(0)
     finished, same = [], []
     with tempfile.TemporaryDirectory() as scratch:
@@ -333,15 +341,16 @@ TEMPLATE = """\
 
 ## Data larger than memory
 
-`ManifoldGDDistiller.fit` on a memory map of latents, float16, {n_features:,} features, {rows_of_class}
-rows a class, `ipc={ipc}`, in a fresh process with one thread. It checks and hashes the rows, writes
-them class by class as the latents, in float16 again, and clusters one class after the other.
+`ManifoldGDDistiller.fit` on a memory map of latents, float16, {n_features:,} features,
+{rows_of_class} rows a class, `ipc={ipc}`, in a fresh process with one thread. It checks and hashes
+the rows, writes them class by class as the latents, in float16 again, and clusters one class after
+the other.
 
 {fits}
 
 Peak memory is the maximum resident set size of the process, pages of files that are mapped at the
-time included; the import of the package alone takes {at_start} MiB of it. Anonymous memory is what is
-no page of a file, the highest of 20 looks a second. What grows with the number of classes is the
+time included; the import of the package alone takes {at_start} MiB of it. Anonymous memory is what
+is no page of a file, the highest of 20 looks a second. What grows with the number of classes is the
 result: the centres of all nodes of the trees.
 
 Time is the CPU time of `fit`, divided by that of clustering one class in memory, timed before and
@@ -352,16 +361,16 @@ eigenvalue is 1 / i.
 
 ## A run that is killed
 
-A run that distils the digits to {images} images, in batches of 16, is killed by SIGKILL at {n_kills} moments
-drawn uniformly from its duration, {fewest} to {most} images being there by then, and started again:
-**{n_same} of {n_kills} ended with the same files**, byte for byte by their SHA-256, as the run that
-was not killed.
+A run that distils the digits to {images} images, in batches of 16, is killed by SIGKILL at
+{n_kills} moments drawn uniformly from its duration, {fewest} to {most} images being there by then,
+and started again: **{n_same} of {n_kills} ended with the same files**, byte for byte by their
+SHA-256, as the run that was not killed.
 
 ## A cluster
 
 The same {samples} digits, fitted and sampled by a local Dask cluster of {workers} worker processes,
-differ by at most {difference} (in pixel values of 0 to 16) from those of one process. With one worker
-killed by SIGKILL after the first batch, the set is complete and differs by at most
+differ by at most {difference} (in pixel values of 0 to 16) from those of one process. With one
+worker killed by SIGKILL after the first batch, the set is complete and differs by at most
 {difference_after_kill}.
 """
 

@@ -266,18 +266,34 @@ class ClosedFormBackbone:
         -------
         self : ClosedFormBackbone
             Fitted.
+
+        Raises
+        ------
+        ValueError
+            If values are so large that arithmetic gives infinity.
         """
         self.row_shape = x.shape[1:]
         n_features = math.prod(self.row_shape)
         self.latent_shape = (n_features,)
         batches = list(gen_batches(len(x), max(1, NUMBERS_AT_ONCE // n_features)))
-        sums = [x[b].reshape(-1, n_features).sum(axis=0, dtype=np.float64) for b in batches]
-        self.offset = (np.sum(sums, axis=0) / len(x)).astype(x.dtype)
-        squares = [
-            np.square(x[b].reshape(-1, n_features) - self.offset).sum(axis=0, dtype=np.float64)
-            for b in batches
-        ]
-        scale = np.sqrt(np.sum(squares, axis=0) / len(x)).astype(x.dtype)
+        total, spread = np.zeros((2, n_features))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for batch in batches:
+                total += x[batch].reshape(-1, n_features).sum(axis=0, dtype=np.float64)
+            self.offset = (total / len(x)).astype(x.dtype)
+            for batch in batches:
+                deviations = np.abs(
+                    x[batch].reshape(-1, n_features) - self.offset, dtype=np.float64
+                )
+                # Squares of very small or large numbers would be zero or infinite.
+                unit = np.where(deviations.max(axis=0) > 0, deviations.max(axis=0), 1.0)
+                norm = unit * np.linalg.norm(deviations / unit, axis=0)
+                spread = np.hypot(spread, norm)
+        scale = (spread / math.sqrt(len(x))).astype(x.dtype)
+        if not np.isfinite(self.offset).all() or not np.isfinite(scale).all():
+            raise ValueError(
+                "X has values so large that their sums are infinite; divide it by a constant."
+            )
         if len(self.row_shape) == 3:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
         # A feature that does not vary, to within rounding, comes back as its mean.

@@ -6,6 +6,7 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 from skdistill.datasets import (
+    list_image_folder,
     load_cifar10,
     load_digits_split,
     load_fashion_mnist,
@@ -68,6 +69,18 @@ def load_split(options, *, share_only=False):
             f"the labels of DATA are {enumerate_labels(sorted(known))}."
         )
     return X, X_test, y, y_test
+
+
+def list_folder(options):
+    """Return the paths and labels of a folder of images that are to stay on disk."""
+    loading = {"--test": "test", "--image-size": "image_size"}
+    loading["--skip-bad-images"] = "skip_bad_images"
+    for flag, name in loading.items():
+        if getattr(options, name):
+            raise ValueError(f"{flag} cannot be given with --latents.")
+    if not Path(options.data).is_dir():
+        raise ValueError(f"--latents needs a folder of class folders, but DATA={options.data!r}.")
+    return list_image_folder(options.data)
 
 
 def _parse_share(test, share_only):

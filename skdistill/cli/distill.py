@@ -12,7 +12,7 @@ from skdistill.cli.arguments import (
     add_data_arguments,
     backbone_name,
 )
-from skdistill.cli.data import load_split
+from skdistill.cli.data import list_folder, load_split
 from skdistill.cli.judging import (
     ALL,
     N_EVALUATIONS,
@@ -85,6 +85,13 @@ def add_parser(subparsers):
     )
     parser.add_argument("--jobs", type=int, default=1, help="number of processes")
     parser.add_argument(
+        "--latents",
+        metavar="FOLDER",
+        help="for data larger than memory: read the images of DATA, a folder, as they are needed, "
+        "and keep their latents in FOLDER, from which a run that was stopped goes on; no "
+        "accuracies are measured",
+    )
+    parser.add_argument(
         "--no-scores", action="store_true", help="do not train students on the result"
     )
     add_common_arguments(
@@ -96,7 +103,11 @@ def add_parser(subparsers):
 
 def run(options):
     """Distil DATA; return the exit code."""
-    X, X_test, y, y_test = load_split(options)
+    if options.latents is None:
+        X, X_test, y, y_test = load_split(options)
+    else:
+        X, y = list_folder(options)
+        X_test = None
     distiller = ManifoldGDDistiller(
         ipc=options.ipc,
         backbone=backbone_name(options),
@@ -110,6 +121,7 @@ def run(options):
         revision=options.revision,
         device=options.device,
         batch_size=options.batch_size,
+        memory=options.latents,
         random_state=options.seed,
         n_jobs=options.jobs,
         verbose=not options.quiet,
@@ -119,7 +131,7 @@ def run(options):
     if not options.quiet:
         n_classes = len(distiller.classes_)
         print(f"{len(X_syn)} samples of {n_classes} classes from {len(X)} are in {options.out}")
-    if options.no_scores:
+    if options.no_scores or options.latents is not None:
         return 0
     if X_test is None:
         if not options.quiet:

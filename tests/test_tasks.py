@@ -1,0 +1,126 @@
+"""What other processes and machines are sent, and that they make the same set."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from conftest import write_dit_folder
+from joblib import parallel_config
+from sklearn.base import clone
+
+from skdistill import ManifoldGDDistiller
+from skdistill.backbones import DiTBackbone
+from skdistill.datasets import load_digits_split
+from skdistill.generate import BatchedCalls
+from skdistill.io import RunDirectory
+from skdistill.tasks import SampleTask, _load_once
+
+pytestmark = pytest.mark.filterwarnings("ignore:The VAE of backbone", "ignore:Images through")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, _, y, _ = load_digits_split()
+    distiller = ManifoldGDDistiller(
+        ipc=4, backbone="digits", num_inference_steps=4, batch_size=8, random_state=0
+    )
+    return X, y, distiller.fit(X, y)
+
+
+def task(distiller, places=(0, 1)):
+    return SampleTask(distiller, distiller._plan(distiller.ipc).part(np.array(places)))
+
+
+def test_a_task_is_sent_the_rows_of_its_classes_and_no_weights(digits):
+    _, _, distiller = digits
+    Z = distiller._latents[0]
+    weights = sum(p.numel() for p in distiller.backbone_.denoiser.parameters())
+    sent = len(pickle.dumps(task(distiller)))
+    assert sent < Z.nbytes + 40_000 < 4 * weights
+    assert sent < len(pickle.dumps(distiller)) / 20
+
+
+def test_a_process_loads_a_backbone_once(digits):
+    _, _, distiller = digits
+    _load_once.cache_clear()
+    first, second = (pickle.loads(pickle.dumps(task(distiller, [i]))) for i in (0, 9))
+    assert first.backbone.backbone.denoiser is second.backbone.backbone.denoiser
+    assert _load_once.cache_info().misses == 1
+
+
+def test_a_backbone_that_may_be_unlike_its_folder_is_sent_whole(small_images, dit_folder):
+    X, y = small_images
+    backbone = DiTBackbone(dit_folder)
+    for parameter in backbone.denoiser.parameters():
+        parameter.data *= 1.5
+    params = {"ipc": 1, "num_inference_steps": 2, "random_state": 0}
+    distiller = ManifoldGDDistiller(backbone=backbone, **params).fit(X, y)
+    expected = distiller.sample()[0]
+    made = pickle.loads(pickle.dumps(task(distiller, [0, 1, 2])))
+    np.testing.assert_allclose(made(BatchedCalls(3)).astype(int), expected, atol=1)
+
+
+def test_a_folder_that_a_machine_lacks_or_has_otherwise_is_named(
+    tmp_path, small_images, dit_folder
+):
+    distiller = ManifoldGDDistiller(
+        ipc=1, backbone=dit_folder, num_inference_steps=2, random_state=0
+    ).fit(*small_images)
+    pickled = pickle.dumps(task(distiller))
+    shutil.rmtree(dit_folder)
+    _load_once.cache_clear()
+    with pytest.raises(ValueError, match="is not on this machine"):
+        pickle.loads(pickled)
+    # Where it is not on this machine either, it is sent whole.
+    assert pickle.loads(pickle.dumps(task(distiller))).backbone.backbone.name == str(dit_folder)
+    write_dit_folder(dit_folder, n_classes=4)
+    with pytest.raises(ValueError, match="are others than when the distiller was fitted"):
+        pickle.loads(pickled)
+
+
+def test_a_dask_cluster_makes_the_same_set_and_may_lose_a_worker(digits, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("dask.distributed")
+    X, y, distiller = digits
+    expected = distiller.sample()[0]
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    write, killed = RunDirectory.write, []
+    with (
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster) as client,
+        parallel_config("dask"),
+    ):
+        on_cluster = clone(distiller).fit(X, y)
+
+        def kill_once(run, places, samples):
+            write(run, places, samples)
+            if not killed:
+                killed.append(min(client.run(os.getpid).values()))
+                os.kill(killed[0], signal.SIGKILL)
+
+        monkeypatch.setattr(RunDirectory, "write", kill_once)
+        made = on_cluster.sample(out_dir=tmp_path / "run")[0]
+    assert killed
+    np.testing.assert_allclose(made, expected, atol=1e-4)
+    lines = (tmp_path / "run" / "images" / "metadata.jsonl").read_text().splitlines()
+    assert len([json.loads(line)["sha256"] for line in lines]) == len(expected)
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_set(digits):
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    X, y, distiller = digits
+    expected = distiller.sample()[0]
+    register_ray()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        with parallel_config("ray"):
+            made = clone(distiller).fit(X, y).sample()[0]
+    finally:
+        ray.shutdown()
+    np.testing.assert_allclose(made, expected, atol=1e-4)
