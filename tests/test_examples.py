@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -167,6 +168,19 @@ def test_replay_memory(run_example):
     assert f"the best memory is {max(final, key=final.get)}." in output
     gain, _ = figures(rf"are {NUMBER} points from random ones\n\(standard error {NUMBER}", output)
     assert gain == pytest.approx(final["distilled"] - final["random"], abs=0.15)
+
+
+@pytest.mark.slow
+def test_distributed():
+    pytest.importorskip("dask.distributed")
+    # As a script: its workers import it.
+    command = [sys.executable, str(EXAMPLES / "run_distributed.py")]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    samples, difference = re.search(
+        r"(\d+) samples, largest difference ([\d.e+-]+)", output
+    ).groups()
+    assert int(samples) == 100
+    assert float(difference) < 1e-4
 
 
 def test_prototypes(run_example):

@@ -2,15 +2,17 @@
 Distil with several processes, GPUs or machines
 ===============================================
 
-Clustering is split by class and sampling by batch, through joblib. So nothing in skdistill has to
-know where the work is done: ``n_jobs`` spreads it over processes of this machine, and
-:class:`joblib.parallel_config` hands it to a cluster that runs already. The set is the same, since
-the random numbers of a sample depend on its place in the set alone.
+For whoever has more data than one processor gets through. Clustering is split by class and
+sampling by batch, through joblib, so that nothing in skdistill has to know where the work is done:
+``n_jobs`` spreads it over processes of this machine, and :class:`joblib.parallel_config` hands it
+to a cluster that runs already. The set is the same, since the random numbers of a sample depend on
+its place in the set alone.
 
 A process loads the backbone from its folder once, and reads memory maps and image files for itself:
 machines of a cluster have to see these under the same paths.
 
-Run it with ``python examples/distributed.py``; it needs ``pip install "dask[distributed]"``.
+It starts processes of its own, so it is shown here, not run; ``python examples/run_distributed.py``
+does, with ``pip install "dask[distributed]"``.
 """
 
 import numpy as np
