@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from skdistill.folders import IMAGE_SUFFIXES, find_images, read_image
+from skdistill.progress import progress_bar
 
 __all__ = [
     "list_image_folder",
@@ -189,10 +190,11 @@ def load_cifar10():
         "folder": [str, os.PathLike],
         "image_size": [Interval(Integral, 1, None, closed="left"), None],
         "on_error": [StrOptions({"raise", "skip"})],
+        "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
 )
-def load_image_folder(folder, *, image_size=None, on_error="raise"):
+def load_image_folder(folder, *, image_size=None, on_error="raise", verbose=0):
     """Load a folder of class folders.
 
     Parameters
@@ -208,6 +210,9 @@ def load_image_folder(folder, *, image_size=None, on_error="raise"):
     on_error : {"raise", "skip"}, default="raise"
         What an image that cannot be read leads to: an error, or that it is left out, with a warning
         that counts and names such files. A class must keep one image at least.
+
+    verbose : int, default=0
+        Whether a progress bar is shown, where the output is a terminal.
 
     Returns
     -------
@@ -245,7 +250,7 @@ def load_image_folder(folder, *, image_size=None, on_error="raise"):
     found, empty = _find_classes(folder)
     name, folder = f"folder={str(folder)!r}", Path(folder)
     paths = [path for paths in found.values() for path in paths]
-    images, errors = _read_images(folder, paths, image_size, on_error)
+    images, errors = _read_images(folder, paths, image_size, on_error, verbose)
     labels = [path.relative_to(folder).parts[0] for path in images]
     if errors:
         listed = "\n".join(errors)
@@ -405,10 +410,10 @@ def _read_idx(path):
         raise ValueError(f"{str(path)!r} cannot be read as a gzipped idx file: {error}") from error
 
 
-def _read_images(folder, paths, image_size, on_error):
+def _read_images(folder, paths, image_size, on_error, verbose):
     """Return images of one size by their paths, and the errors of those that are left out."""
     images, errors = {}, []
-    for path in paths:
+    for path in progress_bar(paths, description="loading", verbose=verbose):
         try:
             image = read_image(path, image_size)
         except ValueError as error:

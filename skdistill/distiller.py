@@ -21,7 +21,6 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
-from tqdm.auto import tqdm
 
 import skdistill
 from skdistill.backbones import ClosedFormBackbone, load_backbone, shipped_backbones
@@ -47,6 +46,7 @@ from skdistill.hierarchy import HierarchicalIPC
 from skdistill.io import RunDirectory, class_folder, fingerprint, load_distilled
 from skdistill.latents import ClassProjectors, LatentsOnDisk, at_least_float32
 from skdistill.pixels import infer_format
+from skdistill.progress import progress_bar
 from skdistill.protocols import linear_student
 from skdistill.rows import BackboneRows, ImageFiles, MappedRows, are_paths, check_finite
 from skdistill.tangent import TangentProjector
@@ -206,7 +206,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         (a Dask worker has one if ``dask_cuda`` started it).
 
     verbose : int, default=0
-        Whether a progress bar is shown, where the output is a terminal.
+        Whether progress bars are shown, where the output is a terminal.
 
     Attributes
     ----------
@@ -425,10 +425,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.value_range_ = self._format.value_range
 
         clusterer = self._clusterer()
-        self.clusterers_ = Parallel(n_jobs=self.n_jobs)(
+        fitted = Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(ClusterTask(clone(clusterer), Z, n))()
             for Z, n in zip(self._latents, budgets, strict=True)
         )
+        with self._progress_bar("clustering", len(budgets), fitted) as bar:
+            self.clusterers_ = list(bar)
         self.projectors_ = ClassProjectors(self._projector(), self._latents)
         centers = [_centers_of(clusterer, self._latent_dtype) for clusterer in self.clusterers_]
         self.cluster_centers_ = np.concatenate(centers)
@@ -482,7 +484,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
         calls = BatchedCalls(self.batch_size)
         in_turn = effective_n_jobs(self.n_jobs) == 1
-        with self._progress_bar(len(batches) * n_calls) as bar:
+        with self._progress_bar("denoising", len(batches) * n_calls) as bar:
             jobs = (
                 delayed(SampleTask(self, plan.part(batch)))(calls, bar.update if in_turn else None)
                 for batch in batches
@@ -543,7 +545,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         X_guided = []
         # Rows of one centroid together, so that its tangent planes are not made for every batch.
         order = np.argsort(nearest, kind="stable")
-        with self._progress_bar(2 * len(timesteps) * math.ceil(len(rows) / self.batch_size)) as bar:
+        n_steps = 2 * len(timesteps) * math.ceil(len(rows) / self.batch_size)
+        with self._progress_bar("denoising", n_steps) as bar:
             for places in gen_batches(len(rows), self.batch_size):
                 batch = order[places]
                 start = torch.from_numpy(latents[batch])
@@ -725,7 +728,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             latents = self.backbone_.encode(x, calls)
         else:
             encode = check_memory(self.memory).cache(_encode, ignore=["backbone", "calls"])
-            latents = encode(self.backbone_.fingerprint, x, self.backbone_, calls)
+            with self._progress_bar("encoding", len(x)) as bar:
+                watched = BatchedCalls(self.batch_size, bar.update)
+                latents = encode(self.backbone_.fingerprint, x, self.backbone_, watched)
             self._warn_if_poor(x[few], latents[few], calls)
         latents = latents.reshape(len(rows), -1)
         return [latents[rows_of_class] for rows_of_class in self._rows]
@@ -746,8 +751,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         encoded = Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(EncodeTask(self, x.part(self._rows[k])))() for k in missing
         )
-        for k, Z in zip(missing, encoded, strict=True):
-            latents.write(k, Z)
+        with self._progress_bar("encoding", len(missing), encoded) as bar:
+            for k, Z in zip(missing, bar, strict=True):
+                latents.write(k, Z)
         return latents
 
     @property
@@ -797,10 +803,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             return TangentProjector()
         return clone(self.projector)
 
-    def _progress_bar(self, total):
-        # None leaves it to tqdm to see whether anybody watches.
-        disable = None if self.verbose else True
-        return tqdm(total=total, desc="denoising", unit="step", disable=disable)
+    def _progress_bar(self, description, total, iterable=None):
+        return progress_bar(iterable, description=description, total=total, verbose=self.verbose)
 
     def _plan(self, ipc):
         """Assign every sample of a set to its centroid; grow hierarchies that are too small."""

@@ -1,9 +1,14 @@
 """What a small set is worth beside as many real samples, picked well."""
 
+import textwrap
+
 import numpy as np
 from sklearn.base import clone
 
 __all__ = ["accuracies", "format_accuracies", "format_figures", "train_student"]
+
+# Of text, where nothing else limits it.
+WIDTH = 88
 
 
 def train_student(student, X, y, seed):
@@ -93,7 +98,7 @@ def accuracies(students, sets, test, seeds, *, progress=None):
     return scores
 
 
-def format_accuracies(scores, n_test):
+def format_accuracies(scores, n_test, *, width=None):
     """Lay accuracies out as a table.
 
     Parameters
@@ -103,6 +108,10 @@ def format_accuracies(scores, n_test):
 
     n_test : int
         Number of real samples they were measured on.
+
+    width : int, default=None
+        Characters that a line may have: what does not fit follows below. None sets no limit to
+        tables.
 
     Returns
     -------
@@ -126,7 +135,7 @@ def format_accuracies(scores, n_test):
     else:
         heading = (
             f"accuracy in % on {n_test} held-out real samples, mean and deviation over {n_seeds} "
-            "seeds of the\nstudents and of the sets that are drawn at random"
+            "seeds of the students and of the sets that are drawn at random"
         )
     rows = {
         name: [
@@ -135,16 +144,22 @@ def format_accuracies(scores, n_test):
         ]
         for name, by_student in scores.items()
     }
-    return f"{heading}\n{_aligned('trained on', students, rows)}"
+    return (
+        f"{textwrap.fill(heading, width or WIDTH)}\n{_aligned('trained on', students, rows, width)}"
+    )
 
 
-def format_figures(figures):
+def format_figures(figures, *, width=None):
     """Lay the figures of :func:`skdistill.metrics.compare_sets` out as a table.
 
     Parameters
     ----------
     figures : dict of str to dict of str to float or None
         Figures of each set or class.
+
+    width : int, default=None
+        Characters that a line may have: what does not fit follows below. None sets no limit to
+        tables.
 
     Returns
     -------
@@ -166,18 +181,28 @@ def format_figures(figures):
         ]
         for figure in next(iter(figures.values()))
     }
-    return _aligned("figure", list(figures), rows)
+    return _aligned("figure", list(figures), rows, width)
 
 
-def _aligned(head, columns, rows):
-    """Lay out rows of strings by name, right-aligned under their columns."""
+def _aligned(head, columns, rows, width):
+    """Lay out rows of strings by name, right-aligned under their columns, in blocks that fit."""
     first = max(12, len(head), *map(len, rows))
     widths = [
         max(len(column), *(len(cells[i]) for cells in rows.values()))
         for i, column in enumerate(columns)
     ]
+    blocks, room = [], 0
+    for i, needed in enumerate(widths):
+        if not blocks or (width is not None and needed + 2 > room):
+            blocks.append([])
+            room = 0 if width is None else width - first
+        blocks[-1].append(i)
+        room -= needed + 2
     lines = {head: columns, **rows}
-    return "\n".join(
-        f"{name:<{first}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, widths, strict=True))
-        for name, cells in lines.items()
+    return "\n\n".join(
+        "\n".join(
+            f"{name:<{first}}" + "".join(f"  {cells[i]:>{widths[i]}}" for i in block)
+            for name, cells in lines.items()
+        )
+        for block in blocks
     )

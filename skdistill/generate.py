@@ -54,10 +54,14 @@ class BatchedCalls:
     batch_size : int
         Number of rows a call starts with. What a device turned out to hold is remembered for the
         calls that follow.
+
+    progress : callable, default=does nothing
+        Called with the number of rows that are done.
     """
 
-    def __init__(self, batch_size):
+    def __init__(self, batch_size, progress=lambda n_rows: None):
         self.batch_size = batch_size
+        self.progress = progress
 
     def __call__(self, function, *tensors):
         """Return ``function(*tensors)``, computed in slices along the first axis.
@@ -95,6 +99,7 @@ class BatchedCalls:
                 torch.cuda.empty_cache()
             else:
                 start += self.batch_size
+                self.progress(len(results[-1]))
         return torch.cat(results)
 
 

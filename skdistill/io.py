@@ -42,6 +42,8 @@ __all__ = [
     "draw_grid",
     "fingerprint",
     "load_distilled",
+    "read_manifest",
+    "settings_in",
     "write_atomically",
 ]
 
@@ -177,6 +179,87 @@ def load_distilled(run_dir):
     return X, y
 
 
+def read_manifest(run_dir):
+    """Read what a run directory says of its run.
+
+    Parameters
+    ----------
+    run_dir : str or path-like
+        A run directory, complete or not.
+
+    Returns
+    -------
+    manifest : dict
+        "settings" is what decides the set; "random_state" is what the caller gave, from which the
+        "seed" of the settings was drawn.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no run.
+
+    OSError
+        If the manifest cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from skdistill import ManifoldGDDistiller
+    >>> from skdistill.io import read_manifest
+    >>> distiller = ManifoldGDDistiller(ipc=2, random_state=0).fit(*load_iris(return_X_y=True))
+    >>> with tempfile.TemporaryDirectory() as run_dir:
+    ...     X_syn, y_syn = distiller.sample(out_dir=run_dir)
+    ...     manifest = read_manifest(run_dir)
+    >>> manifest["settings"]["strength"], manifest["random_state"]
+    (0.5, 0)
+    """
+    try:
+        return _read_manifest(Path(run_dir))
+    except ValueError as error:
+        raise ValueError(f"run_dir={str(run_dir)!r} is no run: {error}.") from error
+
+
+def settings_in(out_dir):
+    """Return the settings of the run that a folder holds, to see whether one may write there.
+
+    Parameters
+    ----------
+    out_dir : str or path-like
+        The folder.
+
+    Returns
+    -------
+    settings : dict or None
+        None if the folder is empty or not there.
+
+    Raises
+    ------
+    ValueError
+        If something else is there.
+
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> from skdistill.io import settings_in
+    >>> settings_in("not/there/yet") is None
+    True
+    """
+    path = Path(out_dir)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"out_dir={str(path)!r} is no folder; give a new one.")
+    if not path.exists() or all(map(_is_partial, path.iterdir())):
+        return None
+    try:
+        return _read_manifest(path)["settings"]
+    except ValueError as error:
+        raise ValueError(
+            f"out_dir={str(path)!r} is not empty and holds no run ({error}); give a new folder."
+        ) from error
+
+
 def draw_grid(pixels, labels, classes, path):
     """Draw the samples of each class in a row, small ones enlarged.
 
@@ -276,7 +359,7 @@ class RunDirectory:
         self._hashes = {}
         # Through JSON and back, so that tuples compare equal to what was read.
         settings = json.loads(json.dumps(settings))
-        old = self._read_settings()
+        old = settings_in(path)
         if old is None:
             content = {"settings": settings, **facts}
             data = (json.dumps(content, indent=2) + "\n").encode()
@@ -288,30 +371,20 @@ class RunDirectory:
             self._write(self.path / "trees.json", f"[\n{lines}\n]\n".encode())
         self._complete = self._restore()
 
-    def _read_settings(self):
-        """Return the settings of the run that is there, None if the folder is empty."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"out_dir={str(self.path)!r} is no folder; give a new one.")
-        if not self.path.exists() or all(map(_is_partial, self.path.iterdir())):
-            return None
-        reason = ""
-        try:
-            return dict(json.loads((self.path / "manifest.json").read_bytes())["settings"])
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError):
-            reason = " (its manifest.json names no settings)"
-        raise ValueError(
-            f"out_dir={str(self.path)!r} is not empty and holds no run{reason}; give a new folder."
-        )
-
     def _check_same(self, old, new):
-        for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name):
-                raise ValueError(
-                    f"out_dir={str(self.path)!r} holds a run with {name}={old.get(name)!r}, this "
-                    f"one has {name}={new.get(name)!r}; give another folder."
-                )
+        # Centroids follow from others, which say more.
+        for name in sorted(old.keys() | new.keys(), key=lambda name: (name == "centroids", name)):
+            theirs, ours = old.get(name), new.get(name)
+            if theirs == ours:
+                continue
+            if isinstance(theirs, dict) and isinstance(ours, dict):
+                keys = theirs.keys() | ours.keys()
+                key = min(key for key in keys if theirs.get(key) != ours.get(key))
+                name, theirs, ours = f"{name}[{key!r}]", theirs.get(key), ours.get(key)
+            raise ValueError(
+                f"out_dir={str(self.path)!r} holds a run with {name}={theirs!r}, this one has "
+                f"{name}={ours!r}; give another folder."
+            )
 
     def is_complete(self):
         """Return whether the whole set is there.
@@ -505,6 +578,17 @@ class RunDirectory:
         for path in filter(_is_partial, self.path.rglob(".*.partial")):
             with suppress(OSError):
                 path.unlink()
+
+
+def _read_manifest(path):
+    """Return the manifest in a folder, or raise ValueError saying what is wrong with it."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        return {**manifest, "settings": dict(manifest["settings"])}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError("there is no manifest.json in it") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("its manifest.json names no settings") from error
 
 
 def _caption(label):

@@ -11,12 +11,12 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from threadpoolctl import threadpool_limits
 from torch import nn
-from tqdm.auto import tqdm
 
 from skdistill.augmentation import augment, check_augmentation
 from skdistill.classwise import ClasswiseBaseline
 from skdistill.networks import conv_net
 from skdistill.pixels import infer_format
+from skdistill.progress import progress_bar
 from skdistill.students import SMALL
 from skdistill.validation import IPC_CONSTRAINT, pick_device
 
@@ -201,11 +201,8 @@ class DistributionMatching(ClasswiseBaseline):
         start = torch.randperm(len(real), generator=generator)[:n]
         # A second thread brings nothing at this size: see students.
         limit = 1 if max(self._format.image_shape[:2]) <= SMALL else None
-        disable = None if self.verbose else True
-        with (
-            threadpool_limits(limit, user_api="openmp"),
-            tqdm(total=self.steps, desc=f"class {seed[1]}", unit="step", disable=disable) as bar,
-        ):
+        bar = progress_bar(description=f"class {seed[1]}", total=self.steps, verbose=self.verbose)
+        with threadpool_limits(limit, user_api="openmp"), bar:
             matched = match_distribution(
                 real,
                 real[start.to(device)],

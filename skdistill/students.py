@@ -20,11 +20,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from threadpoolctl import threadpool_limits
 from torch import nn
-from tqdm.auto import tqdm
 
 from skdistill.augmentation import augment
 from skdistill.networks import conv_net, resnet
 from skdistill.pixels import check_value_range, infer_value_range, to_networks
+from skdistill.progress import progress_bar
 from skdistill.validation import pick_device
 
 __all__ = ["ConvNetClassifier", "ResNetClassifier"]
@@ -200,8 +200,8 @@ class _NetworkClassifier(
             optimizer, lambda step: _warm_then_cosine(step / n_steps)
         )
         self.network_.train()
-        disable = None if self.verbose else True
-        bar = tqdm(batches, desc=type(self).__name__, unit="step", disable=disable)
+        name = type(self).__name__
+        bar = progress_bar(batches, description=name, verbose=self.verbose)
         for batch in bar:
             images = augment(self._to_network(X[batch.numpy()]), self.augmentation, generator)
             loss = compiled_loss(images.to(device), targets[batch].to(device))

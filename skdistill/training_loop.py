@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tqdm.auto import tqdm
+
+from skdistill.progress import progress_bar
 
 __all__ = ["set_seed", "train"]
 
@@ -79,7 +80,7 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
     if checkpoint.exists():
         done, seconds = _load(checkpoint, model, average, optimizer, losses)
     started = time.monotonic() - seconds
-    bar = tqdm(total=steps, initial=done, desc=checkpoint.stem, disable=None if verbose else True)
+    bar = progress_bar(description=checkpoint.stem, total=steps, initial=done, verbose=verbose)
     with bar:
         for step in range(done, steps):
             set_seed(*seed, step + 1)

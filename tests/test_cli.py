@@ -1,9 +1,27 @@
 import argparse
+import io
+import json
+import os
+import sys
+import warnings
 
 import pytest
+import torch
 
 import skdistill
-from skdistill.cli import _build_parser, main
+from skdistill import progress
+from skdistill.cli import COMMANDS, _build_parser, main
+
+NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
+
+
+def parser_of(command):
+    (subparsers,) = (
+        action
+        for action in _build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return subparsers.choices[command]
 
 
 def test_version(capsys):
@@ -12,26 +30,164 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"skdistill {skdistill.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["distill"], ["pretrain"], ["evaluate"]])
-def test_help_explains_each_option(command, capsys):
+@pytest.mark.parametrize("columns", [50, 100])
+@pytest.mark.parametrize("command", [[], *([name] for name in NAMES)])
+def test_help_explains_each_option_and_fits_the_terminal(command, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--help"])
     out = capsys.readouterr().out
-    assert "usage: skdistill" in out
-    if command:
-        assert "--seed" in out
-        assert "None" not in out
+    assert "None" not in out
+    usage, text = out.split("\n", maxsplit=1)
+    text, examples = text.split("\nexamples:\n")
+    examples, codes = examples.split("\nexit codes:\n")
+    assert usage.startswith(" ".join(["usage: skdistill", *command]))
+    assert max(map(len, (text + codes).splitlines())) <= columns
+    # In one piece, so that they can be copied.
+    for example in examples.strip().splitlines():
+        assert example.strip().startswith(" ".join(["skdistill", *command]))
+    assert [line.split()[0] for line in codes.splitlines()] == ["0", "1", "2", "130"]
 
 
-@pytest.mark.parametrize("command", ["distill", "pretrain", "evaluate", "report", "backbones"])
+@pytest.mark.parametrize("command", NAMES)
 def test_no_option_lacks_a_help_text(command):
-    (subparsers,) = (
-        action
-        for action in _build_parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
-    )
-    for action in subparsers.choices[command]._actions:
+    for action in parser_of(command)._actions:
         assert action.help, action.dest
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_examples_of_help_are_command_lines(command):
+    lines = parser_of(command).epilog.splitlines()
+    examples = [line.split() for line in lines if line.startswith("  skdistill")]
+    assert examples
+    for _, *arguments in examples:
+        if ">" in arguments:
+            arguments = arguments[: arguments.index(">")]
+        assert _build_parser().parse_args(arguments).subcommand == command
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_every_command_speaks_to_machines(command):
+    assert "--json" in parser_of(command)._option_string_actions
+
+
+@pytest.mark.parametrize("command", ["distill", "pretrain", "evaluate"])
+def test_every_command_that_computes_takes_seed_device_and_quiet(command):
+    assert {"--seed", "--device", "--quiet"} <= parser_of(command)._option_string_actions.keys()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(28, "No space left on device", "run/grid.png"), 1),
+        (FloatingPointError("The dit diverged."), 1),
+        (ImportError("torchmetrics is not installed"), 1),
+        (MemoryError(), 1),
+        (torch.OutOfMemoryError("CUDA out of memory."), 1),
+        (ValueError("ipc=0 must be larger."), 2),
+    ],
+)
+def test_exit_codes_tell_failures_from_unusable_input(error, code, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("skdistill.cli.compared.load_split", fail)
+    assert main(["evaluate", "set", "digits", "--json"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"skdistill evaluate: error: {str(error) or repr(error)}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["unheard-of"], ["distill"], ["distill", "--ipc", "a"]])
+def test_wrong_usage_is_code_2(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: skdistill")
+
+
+def test_what_is_no_fault_of_the_input_keeps_its_traceback(monkeypatch):
+    def fail(*_):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("skdistill.cli.compared.load_split", fail)
+    with pytest.raises(KeyError):
+        main(["evaluate", "set", "digits"])
+
+
+def test_a_reader_that_is_gone_is_not_complained_about(monkeypatch, capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["backbones"]) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_warnings_are_one_line_on_standard_error(monkeypatch, capsys):
+    def warn(*_):
+        warnings.warn("The set is small.", stacklevel=2)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("skdistill.cli.compared.load_split", warn)
+    assert main(["evaluate", "set", "digits"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[0] == "warning: The set is small."
+    assert captured.out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_how_far_each_step_is(tmp_path, image_folder, monkeypatch):
+    monkeypatch.setattr(progress, "DELAY", 0)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    run = str(tmp_path / "run")
+    options = ["--backbone", "digits", "--ipc", "1", "--steps", "2", "--no-scores"]
+    # The folders are no names of the backbone's classes.
+    classes = [f"--class-map=class {k}={k}" for k in range(3)]
+    assert main(["distill", str(image_folder), *options, *classes, "--out", run]) == 0
+    shown = terminal.getvalue()
+    for step in ("loading", "encoding", "clustering", "denoising"):
+        assert f"{step}: 100%" in shown
+    judged = ["--students", "linear", "--rivals", "--seeds", "1", "--features", "values"]
+    assert main(["evaluate", run, str(image_folder), "--test", "0.3", *judged]) == 0
+    shown = terminal.getvalue()
+    for step in ("training students", "comparing sets"):
+        assert f"{step}: 100%" in shown
+    quiet = Terminal()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    options = [*options, *classes, "--quiet"]
+    assert main(["distill", str(image_folder), *options, "--out", f"{run}-quiet"]) == 0
+    assert "%" not in quiet.getvalue()
+
+
+def test_json_stands_alone_on_standard_output(tmp_path, image_folder, capsys):
+    backbone, run = str(tmp_path / "backbone"), str(tmp_path / "run")
+    sizes = ["--steps", "2", "--vae-steps", "2", "--width", "32", "--depth", "1"]
+    commands = {
+        "pretrain": [str(image_folder), "--out", backbone, *sizes],
+        "backbones": [backbone],
+        "distill": [
+            *(str(image_folder), "--backbone", backbone, "--ipc", "1", "--steps", "2"),
+            *("--no-scores", "--out", run),
+        ],
+        "evaluate": [
+            *(run, str(image_folder), "--test", "0.3", "--rivals", "--students", "linear"),
+            *("--seeds", "1", "--features", "values"),
+        ],
+    }
+    results = {}
+    for command, arguments in commands.items():
+        assert main([command, *arguments, "--json"]) == 0
+        results[command] = json.loads(capsys.readouterr().out)
+    assert results["pretrain"] == results["backbones"]
+    assert results["distill"]["n_training"] == {"ManifoldGD": 3, "all training data": 40}
+    assert results["evaluate"]["n_training"]["SET"] == 3
 
 
 def interrupt(*_, **__):
@@ -39,7 +195,7 @@ def interrupt(*_, **__):
 
 
 def test_ctrl_c_before_anything_is_finished_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("skdistill.cli.distill.ManifoldGDDistiller.fit", interrupt)
+    monkeypatch.setattr("skdistill.cli.distiller.ManifoldGDDistiller.fit", interrupt)
     monkeypatch.setattr("skdistill.cli.pretrain.pretrain", interrupt)
     for command in ("distill", "pretrain"):
         arguments = [command, "digits", "--out", str(tmp_path / "out")]
@@ -50,7 +206,7 @@ def test_ctrl_c_before_anything_is_finished_says_so(tmp_path, monkeypatch, capsy
 
 
 def test_ctrl_c_in_a_command_that_keeps_nothing_says_how_to_start_again(monkeypatch, capsys):
-    monkeypatch.setattr("skdistill.cli.evaluate.load_split", interrupt)
+    monkeypatch.setattr("skdistill.cli.compared.load_split", interrupt)
     assert main(["evaluate", "set", "digits"]) == 130
     error = capsys.readouterr().err
     assert error.endswith("start again with:\n  skdistill evaluate set digits\n")

@@ -23,11 +23,11 @@ def test_a_backbone_is_trained_on_what_is_distilled_and_not_on_the_held_out_shar
         raise ValueError("that is all")
 
     monkeypatch.setattr("skdistill.cli.pretrain.pretrain", record_pretrain)
-    monkeypatch.setattr("skdistill.cli.distill.ManifoldGDDistiller.fit", record_fit)
+    monkeypatch.setattr("skdistill.cli.distiller.ManifoldGDDistiller.fit", record_fit)
     arguments = [str(image_folder), "--test", "0.2", "--out", str(tmp_path / "out")]
     # Other seeds hold out the same images.
     assert main(["pretrain", *arguments, "--seed", "1"]) == 0
-    assert "skdistill distill DATA --test 0.2 --backbone" in capsys.readouterr().out
+    assert f"distill {image_folder} --test 0.2 --backbone" in capsys.readouterr().out
     assert main(["distill", *arguments, "--seed", "2"]) == 2
     assert seen["data"] == f"{image_folder.name} without a held-out share of 0.2"
     for ours, theirs in zip(seen["pretrain"], seen["distill"], strict=True):
@@ -62,6 +62,12 @@ def test_a_share_outside_the_unit_interval_is_refused(image_folder, tmp_path, ca
     assert "must be a share between 0 and 1" in capsys.readouterr().err
 
 
+def test_a_share_that_is_too_small_for_the_classes_is_named(image_folder, tmp_path, capsys):
+    arguments = ["distill", str(image_folder), "--test=0.01", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "--test='0.01' cannot be held out of the 40 samples" in capsys.readouterr().err
+
+
 @pytest.fixture
 def damaged_folders(tmp_path, image_folder):
     """Two copies of the small images, of which one file of each is truncated."""
@@ -79,7 +85,7 @@ def test_a_bad_image_ends_a_command_that_names_it(damaged_folders, tmp_path, cap
 
 def test_bad_images_are_left_out_of_training_and_test_data_where_asked(damaged_folders):
     data, test = damaged_folders
-    options = Namespace(data=data, test=test, image_size=None, skip_bad_images=True)
+    options = Namespace(data=data, test=test, image_size=None, skip_bad_images=True, quiet=True)
     with pytest.warns(UserWarning, match="left out") as caught:
         X, X_test, y, y_test = load_split(options)
     assert len(X) == len(X_test) == len(y) == len(y_test) == 39

@@ -192,7 +192,7 @@ def test_images_may_stay_on_disk(tmp_path, image_folder, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", [["--test", "0.2"], ["--image-size", "8"], ["--skip-bad-images"]]
+    "option", [["--test", "0.2"], ["--image-size", "8"], ["--skip-bad-images"], ["--memory", "m"]]
 )
 def test_options_that_need_the_images_in_memory_are_refused(tmp_path, image_folder, option, capsys):
     out = ["--out", str(tmp_path / "run"), "--latents", str(tmp_path / "latents")]

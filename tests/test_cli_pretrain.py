@@ -25,12 +25,12 @@ def test_pretrain_holds_out_a_share_and_nothing_else(tmp_path, image_folder, cap
     assert message in capsys.readouterr().err
 
 
-def test_a_diverged_training_is_one_line_and_code_2(tmp_path, monkeypatch, capsys):
+def test_a_diverged_training_is_one_line_and_code_1(tmp_path, monkeypatch, capsys):
     def diverge(*_, **__):
         raise FloatingPointError("The dit diverged before step 5.")
 
     monkeypatch.setattr("skdistill.cli.pretrain.pretrain", diverge)
-    assert main(["pretrain", "digits", "--out", str(tmp_path / "out")]) == 2
+    assert main(["pretrain", "digits", "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error == "skdistill pretrain: error: The dit diverged before step 5.\n"
 

@@ -250,7 +250,7 @@ class TestInitNoise:
         bars = []
 
         class Bar:
-            def __init__(self, total, **options):
+            def __init__(self, iterable, *, total, **options):
                 self.total, self.n = total, 0
                 bars.append(self)
 
@@ -264,7 +264,7 @@ class TestInitNoise:
                 pass
 
         distiller = distil(*iris, scheduler=scheduler, init_noise=init_noise, batch_size=4)
-        monkeypatch.setattr("skdistill.distiller.tqdm", Bar)
+        monkeypatch.setattr("skdistill.distiller.progress_bar", Bar)
         distiller.sample()
         assert bars[0].n == bars[0].total
         assert (bars[0].total == 0) == (init_noise == 0.0)

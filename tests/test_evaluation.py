@@ -79,3 +79,25 @@ def test_figures_that_are_undefined_are_dashes():
     assert list(lines) == list(comparison["overall"])
     assert lines["diversity"][1] == "-"
     assert lines["copied_share"] == ["1", "1"]
+
+
+@pytest.mark.parametrize("width", [30, 45, 60, None])
+def test_tables_fit_the_width_and_lose_nothing(width):
+    figures = {f"set {i}": {"fid": i + 0.125, "mmd": None} for i in range(12)}
+    scores = {name: {f"student {k}": [0.5, 0.5] for k in range(5)} for name in figures}
+    tables = (format_figures(figures, width=width), format_accuracies(scores, 75, width=width))
+    for table in tables:
+        if width is not None:
+            assert max(map(len, table.splitlines())) <= width
+    lines = tables[0].splitlines()
+    shown = [cell for line in lines if line.startswith("fid") for cell in line.split()[1:]]
+    assert shown == [f"{i + 0.125:.4g}" for i in range(12)]
+    heads = "  ".join(line for line in lines if line.startswith("figure"))
+    assert all(name in heads for name in figures)
+    assert tables[1].count("50.0 ± 0.0") == 12 * 5
+
+
+def test_a_column_wider_than_the_terminal_is_shown_all_the_same():
+    table = format_figures({"a" * 40: {"fid": 1.0}, "b": {"fid": 2.0}}, width=20)
+    assert "a" * 40 in table
+    assert "2" in table.splitlines()[-1]

@@ -12,16 +12,18 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
+from torch.utils.data import DataLoader, TensorDataset
 from unprivileged import unprivileged_folder
 
 from skdistill import ManifoldGDDistiller, load_distilled
-from skdistill.io import RunDirectory, draw_grid, write_atomically
+from skdistill.io import RunDirectory, class_folder, draw_grid, read_manifest, write_atomically
 
 
 @pytest.fixture
@@ -238,6 +240,63 @@ def test_a_run_with_other_settings_is_refused(distiller, tmp_path):
     distiller.set_params(strength=0.5, init_noise=0.7)
     with pytest.raises(ValueError, match=r"run with init_noise=1\.0, this one has init_noise=0\.7"):
         distiller.sample(out_dir=tmp_path / "run")
+
+
+def test_a_run_with_another_budget_is_refused_by_its_name(distiller, tmp_path):
+    distiller.sample(out_dir=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"run with ipc\['one'\]=3, this one has ipc\['one'\]=5"):
+        distiller.sample({"zero": 3, "one": 5, "t/wo": 3}, out_dir=tmp_path / "run")
+
+
+def test_the_manifest_is_read_back(distiller, tmp_path):
+    distiller.sample(out_dir=tmp_path / "run")
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest == json.loads((tmp_path / "run" / "manifest.json").read_text())
+    with pytest.raises(ValueError, match="is no run: there is no manifest.json in it"):
+        read_manifest(tmp_path)
+
+
+def test_images_are_what_torchvision_reads_by_its_rule(distiller, tmp_path):
+    # DatasetFolder: classes are the sorted names of the folders; samples, those of each class in
+    # turn, sorted.
+    X, y = distiller.sample(out_dir=tmp_path / "run")
+    images = tmp_path / "run" / "images"
+    classes = sorted(entry.name for entry in os.scandir(images) if entry.is_dir())
+    assert classes == [class_folder(label) for label in distiller.classes_]
+    paths = [path for name in classes for path in sorted((images / name).rglob("*"))]
+    assert all(path.suffix == ".png" for path in paths)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
+    np.testing.assert_array_equal(pixels, X)
+    targets = [classes.index(path.parent.name) for path in paths]
+    assert distiller.classes_[targets].tolist() == y.tolist()
+
+
+def test_images_are_what_hugging_face_reads_by_its_rule(distiller, tmp_path):
+    # imagefolder: metadata.jsonl names every image once, relative to itself, with equal columns,
+    # of which one type each.
+    _, y = distiller.sample(out_dir=tmp_path / "run")
+    images = tmp_path / "run" / "images"
+    lines = [json.loads(line) for line in (images / "metadata.jsonl").read_text().splitlines()]
+    names = [line["file_name"] for line in lines]
+    assert sorted(names) == sorted(
+        path.relative_to(images).as_posix() for path in images.rglob("*.png")
+    )
+    assert len({tuple(line) for line in lines}) == 1
+    for column in lines[0]:
+        assert len({type(line[column]) for line in lines}) == 1
+    assert [line["label"] for line in lines] == y.tolist()
+
+
+def test_a_distilled_set_is_a_data_set_of_pytorch(distiller, tmp_path):
+    distiller.sample(out_dir=tmp_path / "run")
+    X, y = load_distilled(tmp_path / "run")
+    classes, targets = np.unique(y, return_inverse=True)
+    data = TensorDataset(torch.from_numpy(X), torch.from_numpy(targets))
+    batches = list(DataLoader(data, batch_size=4))
+    assert sum(len(images) for images, _ in batches) == len(data) == len(X)
+    images, labels = data[len(X) - 1]
+    np.testing.assert_array_equal(images.numpy(), X[-1])
+    assert classes[labels] == y[-1]
 
 
 def test_a_file_is_refused_as_a_run_directory(quick_distiller, tmp_path):

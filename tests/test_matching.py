@@ -332,6 +332,7 @@ class TestDistributionMatching:
         assert_allclose(half, matched[0][:2], atol=4)
         assert capsys.readouterr().err == ""
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setattr("skdistill.progress.DELAY", 0)
         matching(verbose=1).fit(X[few], Y[few]).sample()
         assert "/8 " in capsys.readouterr().err
 

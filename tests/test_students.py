@@ -175,6 +175,7 @@ def test_features_feed_the_last_layer():
 
 def test_epochs_count_where_they_are_more_than_the_steps(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("skdistill.progress.DELAY", 0)
     for steps, epochs, expected in ((10, 3, 24), (30, 3, 30), (7, 0, 7)):
         judge = student(width=2, steps=steps, epochs=epochs, batch_size=13, verbose=1)
         judge.fit(X[FEW], Y[FEW])
@@ -199,6 +200,7 @@ def test_verbose_shows_the_loss_on_a_terminal_only(capsys, monkeypatch):
     student(verbose=1, steps=2).fit(X[FEW], Y[FEW])
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("skdistill.progress.DELAY", 0)
     student(steps=2).fit(X[FEW], Y[FEW])
     assert capsys.readouterr().err == ""
     student(verbose=1, steps=2).fit(X[FEW], Y[FEW])

@@ -1,13 +1,13 @@
 """``skdistill backbones``."""
 
-import json
 import shutil
 import textwrap
 
 from skdistill.backbones import describe_backbone, shipped_backbones
-from skdistill.cli.arguments import HelpFormatter
+from skdistill.cli.arguments import add_command, add_json_argument
+from skdistill.cli.output import print_json
 
-COLUMNS = ("name", "images", "classes", "size", "FID", "licence")
+COLUMNS = ("name", "images", "classes", "size", "FID")
 # Of a thousand names nobody reads more.
 N_NAMES = 12
 PART_NAMES = {"vae": "VAE", "transformer": "transformer", "unet": "U-Net"}
@@ -15,14 +15,20 @@ PART_NAMES = {"vae": "VAE", "transformer": "transformer", "unet": "U-Net"}
 
 def add_parser(subparsers):
     """Add the command to the program."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "backbones",
-        help="list the backbones that are shipped, or describe one",
+        run,
+        usage="[BACKBONE] [options]",
+        summary="list the backbones that are shipped, or describe one",
         description="List the backbones that are shipped or, given one, say what it holds. Of a "
         "hub id, only the configuration is downloaded.",
-        formatter_class=HelpFormatter,
+        examples=[
+            "skdistill backbones",
+            "skdistill backbones my_backbone",
+            "skdistill backbones facebook/DiT-XL-2-256 --json",
+        ],
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "backbone",
         nargs="?",
@@ -30,7 +36,7 @@ def add_parser(subparsers):
         help="a shipped name, a folder in diffusers' format, or a hub id owner/name",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json_argument(parser)
 
 
 def run(options):
@@ -43,17 +49,20 @@ def run(options):
     else:
         content = describe_backbone(options.backbone, revision=options.revision)
         text = _describe(content)
-    print(json.dumps(content, indent=2) if options.json else text)
+    if options.json:
+        print_json(content)
+    else:
+        print(text)
     return 0
 
 
 def _list(descriptions):
-    """Lay backbones out as a table, below each what it was trained on."""
+    """Lay backbones out as a table, below each what it was trained on and its licence."""
     rows = [COLUMNS, *map(_row, descriptions)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     indent = " " * (widths[0] + 2)
     room = max(20, shutil.get_terminal_size().columns - len(indent))
-    below = [[], *(textwrap.wrap(_or_dash(d["data"]), room) for d in descriptions)]
+    below = [[], *(textwrap.wrap(_origin(d), room) for d in descriptions)]
     lines = []
     for row, parts in zip(rows, below, strict=True):
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
@@ -69,8 +78,11 @@ def _row(described):
         _or_dash(described["n_classes"]),
         _size(described["bytes"]),
         _or_dash(described["fid"], "{:.2f}"),
-        _or_dash(described["license"]),
     )
+
+
+def _origin(described):
+    return f"{_or_dash(described['data'])}; licence {_or_dash(described['license'])}"
 
 
 def _describe(described):

@@ -22,11 +22,11 @@ KNOWN = {
 }
 
 
-def load(data, image_size, *, skip_bad_images=False):
+def load(data, image_size, *, skip_bad_images=False, verbose=False):
     """Load a folder or an .npz file, whichever `data` is."""
     if Path(data).is_dir():
         on_error = "skip" if skip_bad_images else "raise"
-        return load_image_folder(data, image_size=image_size, on_error=on_error)
+        return load_image_folder(data, image_size=image_size, on_error=on_error, verbose=verbose)
     if Path(data).is_file():
         return load_npz(data)
     raise ValueError(
@@ -49,13 +49,20 @@ def load_split(options, *, share_only=False):
     reading = {
         "image_size": options.image_size,
         "skip_bad_images": options.skip_bad_images,
+        "verbose": not options.quiet,
     }
     X, y = load(options.data, **reading)
     if options.test is None:
         return X, None, y, None
     if share is not None:
         # The seed is no option: runs with several seeds have to be judged on the same images.
-        return train_test_split(X, y, test_size=share, stratify=y, random_state=0)
+        try:
+            return train_test_split(X, y, test_size=share, stratify=y, random_state=0)
+        except ValueError as error:
+            raise ValueError(
+                f"--test={options.test!r} cannot be held out of the {len(y)} samples of "
+                f"DATA: {error}"
+            ) from error
     X_test, y_test = load(options.test, **reading)
     if X_test.shape[1:] != X.shape[1:]:
         raise ValueError(
@@ -74,7 +81,7 @@ def load_split(options, *, share_only=False):
 def list_folder(options):
     """Return the paths and labels of a folder of images that are to stay on disk."""
     loading = {"--test": "test", "--image-size": "image_size"}
-    loading["--skip-bad-images"] = "skip_bad_images"
+    loading |= {"--skip-bad-images": "skip_bad_images", "--memory": "memory"}
     for flag, name in loading.items():
         if getattr(options, name):
             raise ValueError(f"{flag} cannot be given with --latents.")

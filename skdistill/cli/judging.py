@@ -3,12 +3,12 @@
 import functools
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from skdistill.baselines import rivals
 from skdistill.cli.arguments import backbone_name
 from skdistill.evaluation import accuracies
 from skdistill.matching import DistributionMatching
+from skdistill.progress import progress_bar
 from skdistill.protocols import PROTOCOLS, judges
 
 N_EVALUATIONS = 3
@@ -69,6 +69,7 @@ def seeds_of(options, n):
 def measure_accuracies(students, sets, test, seeds, options):
     """Return accuracies under a progress bar."""
     total = len(sets) * len(students) * len(seeds)
-    disable = True if options.quiet else None
-    with tqdm(total=total, desc="training students", unit="student", disable=disable) as bar:
+    with progress_bar(
+        description="training students", total=total, verbose=not options.quiet
+    ) as bar:
         return accuracies(students, sets, test, seeds, progress=bar.update)

@@ -1,50 +1,66 @@
 """``skdistill pretrain``."""
 
+import shlex
 from pathlib import Path
 
-from skdistill.cli.arguments import HelpFormatter, add_common_arguments, add_data_arguments
+from skdistill.backbones import describe_backbone
+from skdistill.cli.arguments import (
+    add_command,
+    add_common_arguments,
+    add_data_arguments,
+    add_value_range_argument,
+)
 from skdistill.cli.data import KNOWN, load_split
+from skdistill.cli.output import print_json, say
+from skdistill.cli.values import count
 from skdistill.training import checkpoint_folder, pretrain
+
+TEST_HELP = (
+    "share of DATA to hold out, stratified, the same whatever the seed: the images that distill "
+    "holds out for this share; without it the backbone sees what distill measures on"
+)
 
 
 def add_parser(subparsers):
     """Add the command to the program."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "pretrain",
-        help="train a backbone on your own images",
+        run,
+        usage="DATA --out FOLDER [options]",
+        summary="train a backbone on your own images",
         description="Train a small VAE and a class-conditional DiT on DATA and write them as a "
         "folder in diffusers' format, with a model card. A run that was stopped goes on from its "
         "last checkpoint when the same command is given again.",
-        formatter_class=HelpFormatter,
+        examples=[
+            "skdistill pretrain my_images --test 0.2 --out my_backbone",
+            "skdistill pretrain photos --image-size 64 --flip --steps 40000 --out my_backbone",
+        ],
     )
-    parser.set_defaults(run=run, kept=kept)
-    add_data_arguments(parser)
+    parser.set_defaults(kept=kept)
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
+    data = add_data_arguments(parser, test=TEST_HELP, test_metavar="SHARE")
+    add_value_range_argument(data)
     sizes = parser.add_argument_group(
         "training", "Sizes that are not given follow from the images."
     )
-    sizes.add_argument("--steps", type=int, default=10_000, help="steps of the DiT")
-    sizes.add_argument("--vae-steps", type=int, default=5_000, help="steps of the VAE")
-    sizes.add_argument("--batch-size", type=int, default=128, help="images a step")
+    sizes.add_argument("--steps", type=count, default=10_000, help="steps of the DiT")
+    sizes.add_argument("--vae-steps", type=count, default=5_000, help="steps of the VAE")
+    sizes.add_argument("--batch-size", type=count, default=128, help="images a step")
     sizes.add_argument("--learning-rate", type=float, default=1e-3, help="of AdamW, at its peak")
-    sizes.add_argument("--latent-channels", type=int, help="channels of the latents")
+    sizes.add_argument("--latent-channels", type=count, help="channels of the latents")
     sizes.add_argument("--downsamplings", type=int, help="how often the VAE halves the size")
-    sizes.add_argument("--vae-width", type=int, help="channels of the VAE at full size")
-    sizes.add_argument("--width", type=int, help="width of the DiT")
-    sizes.add_argument("--depth", type=int, help="blocks of the DiT")
-    sizes.add_argument("--patch-size", type=int, help="side of a latent patch that is one token")
+    sizes.add_argument("--vae-width", type=count, help="channels of the VAE at full size")
+    sizes.add_argument("--width", type=count, help="width of the DiT")
+    sizes.add_argument("--depth", type=count, help="blocks of the DiT")
+    sizes.add_argument("--patch-size", type=count, help="side of a latent patch that is one token")
     sizes.add_argument("--dropout", type=float, default=0.0, help="dropout within the DiT")
     sizes.add_argument("--flip", action="store_true", help="train on mirrored images too")
     sizes.add_argument(
         "--guidance-scale", type=float, default=1.5, help="classifier-free guidance to recommend"
     )
-    sizes.add_argument("--checkpoint-every", type=int, default=500, help="steps")
-    parser.add_argument(
-        "--test",
-        metavar="SHARE",
-        help="share of DATA to hold out, stratified, with random_state=0: the images that distill "
-        "holds out for this share; without it the backbone sees what distill measures on",
-    )
-    parser.add_argument("--license", default="unknown", help="licence of the weights, for the card")
+    sizes.add_argument("--checkpoint-every", type=count, default=500, help="steps")
+    sizes.add_argument("--license", default="unknown", help="licence of the weights, for the card")
     add_common_arguments(
         parser, seed="decides the first weights and all that is drawn; the held-out split is fixed"
     )
@@ -78,6 +94,7 @@ def run(options):
         dropout=options.dropout,
         flip=options.flip,
         guidance_scale=options.guidance_scale,
+        value_range=options.value_range,
         random_state=options.seed,
         device=options.device,
         checkpoint_every=options.checkpoint_every,
@@ -86,12 +103,15 @@ def run(options):
         license=options.license,
         command=options.command_line,
     )
-    if not options.quiet:
-        test = "" if options.test is None else f" --test {options.test}"
-        print(
-            f"The backbone is in {out}: skdistill distill DATA{test} --backbone {out} "
-            "--out distilled"
-        )
+    test = [] if options.test is None else ["--test", options.test]
+    distill = ["skdistill", "distill", options.data, *test, "--backbone", str(out)]
+    say(
+        options,
+        f"The backbone is in {out}. To distil with it:\n  "
+        + shlex.join([*distill, "--out", "distilled"]),
+    )
+    if options.json:
+        print_json(describe_backbone(out))
     return 0
 
 

@@ -1,25 +1,31 @@
 """``skdistill report``."""
 
-from skdistill.cli.arguments import TEST_HELP, HelpFormatter, add_data_arguments
+from skdistill.cli.arguments import add_command, add_data_arguments, add_json_argument
 from skdistill.cli.data import load_split
+from skdistill.cli.output import print_json, say
 from skdistill.report import write_report
 
 
 def add_parser(subparsers):
     """Add the command to the program."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "report",
-        help="write a run directory's report, one HTML file",
+        run,
+        usage="RUN_DIR [DATA] [options]",
+        summary="write a run directory's report, one HTML file",
         description="Write one HTML file, which loads nothing, that shows what is in RUN_DIR: the "
         "set, its trees, its settings, and what distill and evaluate measured.",
-        formatter_class=HelpFormatter,
+        examples=[
+            "skdistill report distilled",
+            "skdistill report distilled my_images --test 0.2 --out report.html",
+        ],
     )
-    parser.set_defaults(run=run)
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a complete run directory")
-    add_data_arguments(parser, out=False, required=False)
-    parser.add_argument("--test", metavar="DATA_OR_SHARE", help=TEST_HELP)
-    parser.add_argument("--out", help="file to write; RUN_DIR/report.html if unset")
-    parser.add_argument("--quiet", action="store_true", help="do not say where it is")
+    add_data_arguments(parser, required=False)
+    parser.add_argument("--out", metavar="FILE", help="file to write; RUN_DIR/report.html if unset")
+    add_json_argument(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no messages")
 
 
 def run(options):
@@ -35,6 +41,7 @@ def run(options):
         if options.skip_bad_images:
             data.append("--skip-bad-images")
     out = write_report(options.run_dir, options.out, X=X, y=y, data=data)
-    if not options.quiet:
-        print(f"The report is in {out}")
+    say(options, f"The report is in {out}")
+    if options.json:
+        print_json({"command": options.command_line, "out": str(out)})
     return 0
