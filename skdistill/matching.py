@@ -20,7 +20,7 @@ from skdistill.progress import progress_bar
 from skdistill.students import SMALL
 from skdistill.validation import IPC_CONSTRAINT, pick_device
 
-__all__ = ["DistributionMatching", "match_distribution"]
+__all__ = ["DistributionMatching", "RandomFeatures", "match_distribution"]
 
 
 class DistributionMatching(ClasswiseBaseline):
@@ -315,39 +315,114 @@ def match_distribution(
     >>> bool(matched[..., :4].mean() > 0.5), bool(matched[..., 4:].mean() < -0.5)
     (True, True)
     """
-    augmentation = check_augmentation(augmentation)
-    n_channels, *size = real.shape[1:]
+    features = RandomFeatures(
+        real,
+        augmentation=augmentation,
+        generator=generator,
+        depth=depth,
+        width=width,
+        dtype=dtype,
+    )
     synthetic = synthetic.clone().requires_grad_()
     optimizer = torch.optim.SGD([synthetic], lr=learning_rate, momentum=0.5)
-    autocast = torch.autocast(real.device.type, dtype, enabled=dtype != torch.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
-        # It stays on the CPU, so that a seed means the same weights on every device.
-        network = conv_net((*size, n_channels), 2, depth=depth, width=width).requires_grad_(False)
-        features = copy.deepcopy(network[:-1]).to(real.device)
-        for _ in range(steps):
-            for module in network.modules():
+    for _ in range(steps):
+        wanted = features.draw(batch_size)
+        loss = torch.sum((wanted - features(synthetic).mean(dim=0)) ** 2)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            synthetic.clamp_(-1.0, 1.0)
+        if progress is not None:
+            progress()
+    return synthetic.detach()
+
+
+class RandomFeatures:
+    """What ConvNets with random weights see of images, of which each step draws another.
+
+    Parameters
+    ----------
+    real : Tensor of shape (n_real, channels, height, width)
+        Real images of one class in [-1, 1].
+
+    augmentation : sequence of str
+        Kinds of change, of which each step takes one: :func:`skdistill.augmentation.augment`.
+
+    generator : torch.Generator
+        On the CPU; draws weights, batches and changes.
+
+    depth, width : int or None and int
+        Blocks and channels of the ConvNet, :func:`skdistill.networks.conv_net`.
+
+    dtype : torch.dtype
+        In what convolutions are computed, by autocast.
+
+    Raises
+    ------
+    ValueError
+        If `augmentation` is no sequence of known names, or the images are too small for `depth`.
+    """
+
+    def __init__(self, real, *, augmentation, generator, depth, width, dtype):
+        self.real = real
+        self.augmentation = check_augmentation(augmentation)
+        self.generator = generator
+        self.dtype = dtype
+        n_channels, *size = real.shape[1:]
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
+            # It stays on the CPU, so that a seed means the same weights on every device.
+            self._drawn = conv_net((*size, n_channels), 2, depth=depth, width=width)[:-1]
+            self._weights = torch.random.get_rng_state()
+        self._network = copy.deepcopy(self._drawn).requires_grad_(False).to(real.device)
+
+    @torch.no_grad()
+    def draw(self, batch_size):
+        """Go on to the next network and change.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of real images.
+
+        Returns
+        -------
+        mean : Tensor of shape (n_features,)
+            The mean features of that many real images, drawn at random.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.random.set_rng_state(self._weights)
+            for module in self._drawn.modules():
                 if isinstance(module, nn.Conv2d):
                     module.reset_parameters()
-            features.load_state_dict(network[:-1].state_dict())
-            batch = torch.randperm(len(real), generator=generator)[:batch_size].to(real.device)
-            both = torch.cat([real[batch], synthetic])
-            if augmentation:
-                name = augmentation[_draw(generator, len(augmentation))]
-                both = augment(both, [name], generator, shared=True)
-            with autocast:
-                with torch.no_grad():
-                    wanted = features(both[: len(batch)]).float().mean(dim=0)
-                found = features(both[len(batch) :]).float().mean(dim=0)
-            loss = torch.sum((wanted - found) ** 2)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                synthetic.clamp_(-1.0, 1.0)
-            if progress is not None:
-                progress()
-    return synthetic.detach()
+            self._weights = torch.random.get_rng_state()
+        self._network.load_state_dict(self._drawn.state_dict())
+        batch = torch.randperm(len(self.real), generator=self.generator)[:batch_size]
+        if self.augmentation:
+            self._change = self.augmentation[_draw(self.generator, len(self.augmentation))]
+            self._state = self.generator.get_state()
+        return self(self.real[batch.to(self.real.device)]).mean(dim=0)
+
+    def __call__(self, x):
+        """Return the features of images, after the change that all of a step undergo.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_images, channels, height, width)
+            Images in [-1, 1].
+
+        Returns
+        -------
+        features : Tensor of shape (n_images, n_features)
+            What comes before the network's last layer, in float32.
+        """
+        if self.augmentation:
+            # The same numbers again, so that the change is the same.
+            self.generator.set_state(self._state)
+            x = augment(x, [self._change], self.generator, shared=True)
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._network(x).float()
 
 
 def _draw(generator, high):

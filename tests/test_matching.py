@@ -107,7 +107,9 @@ def test_each_step_takes_one_kind_of_change(monkeypatch):
 
     monkeypatch.setattr(skdistill.matching, "augment", spy)
     match(augmentation=("crop", "scale", "rotate"), steps=30, width=2)
-    assert len(seen) == 30
+    # Once for the real images and once for the synthetic ones.
+    assert len(seen) == 60
+    assert seen[::2] == seen[1::2]
     assert set(seen) == {(("crop",), True), (("scale",), True), (("rotate",), True)}
 
 

@@ -84,7 +84,8 @@ class LatentDiffusion:
         self.folder, self.dtype = folder.absolute(), dtype
         self.name = folder.name if name is None else name
         self.denoiser = load_denoiser(folder, part, dtype)
-        self.vae = load_denoiser(folder, "vae", "float32")
+        # Nothing here trains, but to_images() is followed backwards.
+        self.vae = load_denoiser(folder, "vae", "float32").requires_grad_(False)
         self.default_scheduler = load_scheduler(folder)
         settings = read_json(folder / "model_index.json")
         self.value_range = settings.get("value_range")
@@ -152,10 +153,22 @@ class LatentDiffusion:
         x : ndarray of shape (n_samples, channels, height, width), dtype float32
             Images, in [-1, 1] or nearly.
         """
-        return calls(
-            lambda rows: self.vae.decode(rows.to(self.vae.device)).sample.cpu(),
-            z / self.vae.config.scaling_factor,
-        ).numpy()
+        return calls(lambda rows: self.to_images(rows.to(self.vae.device)).cpu(), z).numpy()
+
+    def to_images(self, z):
+        """Decode latents as :meth:`decode` does, where their gradient is wanted.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_samples, *latent_shape)
+            Latents, on the device of the VAE.
+
+        Returns
+        -------
+        x : Tensor of shape (n_samples, channels, height, width)
+            Images, in [-1, 1] or nearly.
+        """
+        return self.vae.decode(z / self.vae.config.scaling_factor).sample
 
     @torch.no_grad()
     def predict(self, x_t, t, alpha_bar, labels, guidance_scale=None):

@@ -1,0 +1,179 @@
+"""Refining a finished set: its latents are moved until it looks, on average, like its class."""
+
+from numbers import Integral, Real
+from typing import ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skdistill.matching import RandomFeatures
+
+__all__ = ["MatchingRefiner"]
+
+
+class MatchingRefiner(BaseEstimator):
+    r"""Move the latents of a class until random networks take the set for the class.
+
+    Guided sampling places each sample; nothing in it looks at the set. This does, afterwards: with
+    :math:`D` the decoder and :math:`\psi` a ConvNet with random weights, another one at each step,
+    the latents :math:`z_i` follow the gradient of
+
+    .. math:: \Bigl\| \frac{1}{|B|} \sum_{x \in B} \psi(\omega(x))
+              - \frac{1}{n} \sum_{i=1}^{n} \psi(\omega(D(z_i))) \Bigr\|^2
+
+    where B is a batch of real images of the class and :math:`\omega` a change that all images of a
+    step undergo alike. The loss is that of distribution matching [1]_; that latents are moved
+    instead of pixels keeps the samples what the decoder can draw, as in [2]_. No network is
+    trained.
+
+    Parameters
+    ----------
+    steps : int, default=200
+        Number of updates of each class.
+
+    learning_rate : float, default=0.1
+        Of Adam, in units of latents, whose standard deviation is about 1. It falls to zero along a
+        line.
+
+    batch_size : int, default=64
+        Real images an update, and synthetic ones that are decoded at once.
+
+    augmentation : sequence of str, default=("crop", "cutout", "scale", "rotate", "color")
+        Kinds of change, of which each update takes one: :func:`skdistill.augmentation.augment`.
+        They are part of the features, not of the images, so they need not keep the class.
+
+    depth : int, default=None
+        Blocks of the random ConvNets, :func:`skdistill.networks.conv_net`.
+
+    width : int, default=64
+        Channels of the random ConvNets.
+
+    dtype : {"float32", "bfloat16"}, default="float32"
+        In what their convolutions are computed, by autocast.
+
+    See Also
+    --------
+    skdistill.matching.DistributionMatching : The same loss on pixels, from real images on.
+    ManifoldGDDistiller : Refines each class of its set.
+
+    Notes
+    -----
+    An update costs three passes of the decoder and of a ConvNet over the n samples and one of the
+    ConvNet over the batch. Memory is that of `batch_size` samples.
+
+    References
+    ----------
+    .. [1] B. Zhao, H. Bilen, "Dataset Condensation with Distribution Matching", WACV 2023,
+       arXiv:2110.04181.
+    .. [2] G. Cazenavette et al., "Generalizing Dataset Distillation via Deep Generative Prior",
+       CVPR 2023, arXiv:2305.01649.
+
+    Examples
+    --------
+    Latents that are pixels themselves, white on the right at first; the class is white on the left:
+
+    >>> import torch
+    >>> from skdistill.refining import MatchingRefiner
+    >>> real = -torch.ones(4, 1, 8, 8)
+    >>> real[..., :4] = 1.0
+    >>> refiner = MatchingRefiner(50, learning_rate=0.5, augmentation=(), width=8)
+    >>> z = refiner.refine(
+    ...     real[:2].flip(-1), real, torch.clone, torch.Generator().manual_seed(0)
+    ... )
+    >>> bool(z[..., :4].mean() > 0.5), bool(z[..., 4:].mean() < -0.5)
+    (True, True)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "steps": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "augmentation": ["array-like"],
+        "depth": [None, Interval(Integral, 1, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "bfloat16"})],
+    }
+
+    def __init__(
+        self,
+        steps=200,
+        *,
+        learning_rate=0.1,
+        batch_size=64,
+        augmentation=("crop", "cutout", "scale", "rotate", "color"),
+        depth=None,
+        width=64,
+        dtype="float32",
+    ):
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.depth = depth
+        self.width = width
+        self.dtype = dtype
+
+    def refine(self, z, real, decode, generator, progress=lambda: None):
+        """Return the refined latents of a class.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_samples, *latent_shape)
+            Latents of one class.
+
+        real : Tensor of shape (n_real, channels, height, width)
+            Real images of that class in [-1, 1].
+
+        decode : callable
+            From latents to images, to be followed backwards.
+
+        generator : torch.Generator
+            On the CPU; draws weights, batches and changes.
+
+        progress : callable, default=does nothing
+            Called after each step.
+
+        Returns
+        -------
+        z : Tensor of shape (n_samples, *latent_shape)
+            What they became.
+
+        Raises
+        ------
+        ValueError
+            If a parameter cannot be used, or the images are too small for `depth`.
+        """
+        self._validate_params()
+        features = RandomFeatures(
+            real,
+            augmentation=self.augmentation,
+            generator=generator,
+            depth=self.depth,
+            width=self.width,
+            dtype=getattr(torch, self.dtype),
+        )
+        z = z.clone()
+        optimizer = torch.optim.Adam([z], lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(self.steps, 1))
+        for _ in range(self.steps):
+            wanted = features.draw(self.batch_size)
+            z.grad = self._gradient(z, wanted, features, decode)
+            optimizer.step()
+            schedule.step()
+            progress()
+        return z.detach()
+
+    def _gradient(self, z, wanted, features, decode):
+        """Return the loss's gradient in the latents, of which a slice at a time is decoded."""
+        slices = list(gen_batches(len(z), self.batch_size))
+        with torch.no_grad():
+            found = torch.cat([features(decode(z[rows])) for rows in slices]).mean(dim=0)
+        gradient = torch.empty_like(z)
+        for rows in slices:
+            z_rows = z[rows].detach().requires_grad_()
+            # The set's mean is linear in what each sample adds to it.
+            share = features(decode(z_rows)) @ (found - wanted) * (2.0 / len(z))
+            (gradient[rows],) = torch.autograd.grad(share.sum(), z_rows)
+        return gradient
