@@ -27,6 +27,7 @@ from skdistill.backbones import ClosedFormBackbone, load_backbone, shipped_backb
 from skdistill.backbones.latent_diffusion import warn_if_poor
 from skdistill.generate import (
     BatchedCalls,
+    class_generator,
     denoise,
     draw_noise,
     invert,
@@ -57,6 +58,8 @@ __all__ = ["ManifoldGDDistiller"]
 
 # Images that tell whether a VAE suits the data.
 RECONSTRUCTION_ROWS = 256
+# Real images of a class that a refined set is held against.
+REFERENCE_ROWS = 256
 ROWS_SCORED_AT_ONCE = 1024
 
 
@@ -147,6 +150,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     guidance_scale : float, default=None
         Classifier-free guidance; None for the backbone's own.
+
+    refiner : MatchingRefiner, default=None
+        Moves the finished latents of a class, all of them together, until random networks take
+        the set for the class. It is not of the paper, needs a pretrained backbone and images, and
+        may cost several times what sampling does. None leaves the samples as they are.
 
     class_map : mapping, default=None
         From the labels in `y` to indices or names of the backbone's classes; None matches names.
@@ -289,6 +297,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "init_noise": [Interval(Real, 0, 1, closed="both")],
         "scheduler": [str, HasMethods(["set_timesteps", "step"]), None],
         "guidance_scale": [Interval(Real, 0, None, closed="left"), None],
+        "refiner": [HasMethods(["refine"]), None],
         "class_map": [Mapping, None],
         "value_range": ["array-like", None],
         "image_shape": ["array-like", None],
@@ -328,6 +337,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         init_noise=1.0,
         scheduler=None,
         guidance_scale=None,
+        refiner=None,
         class_map=None,
         value_range=None,
         image_shape=None,
@@ -363,6 +373,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.init_noise = init_noise
         self.scheduler = scheduler
         self.guidance_scale = guidance_scale
+        self.refiner = refiner
         self.class_map = class_map
         self.value_range = value_range
         self.image_shape = image_shape
@@ -476,10 +487,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 return self._contained(load_distilled(out_dir)[0]), self.classes_[plan.labels]
             samples = run.read()
         # Fixed whatever is there already, so that an interruption changes no batch.
-        batches = [
-            np.arange(len(plan.labels))[places]
-            for places in gen_batches(len(plan.labels), self.batch_size)
-        ]
+        places = np.arange(len(plan.labels))
+        if self.refiner is None:
+            batches = [places[part] for part in gen_batches(len(places), self.batch_size)]
+        else:
+            batches = np.split(places, np.flatnonzero(np.diff(plan.labels)) + 1)
+            n_calls += self.refiner.steps
         batches = [batch for batch in batches if not samples.keys() >= set(batch.tolist())]
 
         calls = BatchedCalls(self.batch_size)
@@ -715,6 +728,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 )
         else:
             self._model_classes = self.backbone_.class_indices(self.classes_, self.class_map)
+        if self.refiner is not None and not hasattr(self.backbone_, "to_images"):
+            raise ValueError(
+                f"refiner={self.refiner!r} needs a backbone whose decoder can be followed "
+                f"backwards, as pretrained ones can; got {self.backbone!r}. refiner=None does "
+                "without."
+            )
         # Here, so that what does not suit is found before the rows are encoded.
         self._scheduler()
         self.backbone_.to(self._device())
@@ -833,7 +852,20 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _sample_batch(self, plan, batch, calls, progress):
         """Generate the samples of one batch of the plan, in the caller's terms."""
-        return self._decode(self._sample_latents(plan, batch, calls, progress), calls)
+        z = self._sample_latents(plan, batch, calls, progress)
+        if self.refiner is not None:
+            z = self._refine(z, int(plan.labels[batch][0]), calls, progress)
+        return self._decode(z, calls)
+
+    def _refine(self, z, k, calls, progress):
+        """Refine the latents of class `k`, held against what is decoded from its real ones."""
+        generator = class_generator(self.seed_, k)
+        few = torch.randperm(len(self._latents[k]), generator=generator)[:REFERENCE_ROWS]
+        Z = at_least_float32(self._latents[k][few.sort().values.numpy()])
+        Z = torch.from_numpy(Z).reshape(-1, *self.backbone_.latent_shape)
+        real = torch.from_numpy(self.backbone_.decode(Z, calls)).to(z)
+        progress = progress or (lambda: None)
+        return self.refiner.refine(z, real, self.backbone_.to_images, generator, progress)
 
     def _decode(self, z, calls):
         """Return latents in the caller's terms."""

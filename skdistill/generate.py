@@ -14,6 +14,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 __all__ = [
     "BatchedCalls",
+    "class_generator",
     "clean_prediction",
     "denoise",
     "draw_noise",
@@ -304,6 +305,26 @@ def sample_generator(seed, class_index, index):
         On the CPU whatever the device, so that every device draws the same noise.
     """
     state = np.random.SeedSequence([seed, class_index, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def class_generator(seed, class_index):
+    """Return the random stream of what looks at all samples of a class.
+
+    Parameters
+    ----------
+    seed : int
+        Root seed of the set.
+
+    class_index : int
+        Place of the class among the sorted classes.
+
+    Returns
+    -------
+    generator : torch.Generator
+        On the CPU; independent of the streams of the class's samples.
+    """
+    state = np.random.SeedSequence(seed, spawn_key=(class_index,)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 
 

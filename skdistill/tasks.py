@@ -235,6 +235,7 @@ class SampleTask:
         for name in NOT_SENT:
             vars(self.distiller).pop(name, None)
         self.distiller.projectors_ = ClassProjectors(distiller.projectors_.projector, latents)
+        self.distiller._latents = latents
 
     def __call__(self, calls, progress=None):
         """Return the samples in the caller's terms."""

@@ -10,8 +10,22 @@ import pytest
 import torch
 from PIL import Image
 
+from skdistill.networks import conv_net
 from skdistill.protocols import PROTOCOLS
 from skdistill.students import ConvNetClassifier
+
+
+def feature_distance(real, synthetic, n_networks=10, width=48):
+    """Mean squared distance of mean features, in networks that no matching has seen."""
+    n_channels, *size = real.shape[1:]
+    total = 0.0
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for seed in range(n_networks):
+            torch.manual_seed(10_000 + seed)
+            features = conv_net((*size, n_channels), 2, width=width)[:-1]
+            gap = features(real).mean(dim=0) - features(synthetic).mean(dim=0)
+            total += gap.square().sum().item() / n_networks
+    return total
 
 
 def write_dit_folder(

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import rows_of
+from conftest import feature_distance, rows_of
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -37,19 +37,6 @@ def match(real=THREES, synthetic=THREES[:5], **settings):
         "width": 32,
     }
     return match_distribution(real, synthetic, **defaults | settings)
-
-
-def feature_distance(real, synthetic, n_networks=10, width=48):
-    """Mean squared distance of mean features, in networks that no matching has seen."""
-    n_channels, *size = real.shape[1:]
-    total = 0.0
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for seed in range(n_networks):
-            torch.manual_seed(10_000 + seed)
-            features = conv_net((*size, n_channels), 2, width=width)[:-1]
-            gap = features(real).mean(dim=0) - features(synthetic).mean(dim=0)
-            total += gap.square().sum().item() / n_networks
-    return total
 
 
 @pytest.mark.parametrize("real", [THREES, FIVES], ids=["threes", "fives"])

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from conftest import feature_distance
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from skdistill import ManifoldGDDistiller
+from skdistill.datasets import load_digits_split
+from skdistill.refining import MatchingRefiner
+
+X, _, Y, _ = load_digits_split()
+THREES, FIVES = (torch.from_numpy(X[label == Y] / 8 - 1).float()[:, None] for label in (3, 5))
+FEW = np.concatenate([np.flatnonzero(label == Y)[:40] for label in (3, 5)])
+
+
+def refine(z=FIVES[:5], real=THREES, decode=torch.clone, seed=0, **settings):
+    refiner = MatchingRefiner(**{"steps": 30, "width": 32} | settings)
+    return refiner.refine(z, real, decode, torch.Generator().manual_seed(seed))
+
+
+def distil(**settings):
+    refiner = MatchingRefiner(10, width=16)
+    defaults = {"num_inference_steps": 5, "random_state": 0, "refiner": refiner}
+    return ManifoldGDDistiller(3, "digits", **defaults | settings).fit(X[FEW], Y[FEW])
+
+
+@pytest.mark.parametrize("start", [THREES, FIVES], ids=["threes", "fives"])
+def test_a_set_comes_nearer_to_its_class_in_unseen_networks(start):
+    refined = refine(start[:5])
+    assert feature_distance(THREES, refined) < 0.7 * feature_distance(THREES, start[:5])
+
+
+def test_latents_are_followed_through_the_decoder():
+    """Half the pixels are of the decoder's making: latents cannot change them."""
+
+    def decode(z):
+        return torch.cat([z, -torch.ones_like(z)], dim=-1)
+
+    halves = FIVES[:5, ..., :4]
+    refined = refine(halves, decode=decode)
+    assert refined.shape == halves.shape
+    assert feature_distance(THREES, decode(refined)) < feature_distance(THREES, decode(halves))
+
+
+def test_what_is_decoded_at_once_does_not_matter():
+    real = THREES[:4]
+    few = refine(FIVES[:10], real, batch_size=4, steps=5)
+    all_of_them = refine(FIVES[:10], real, batch_size=64, steps=5)
+    assert_allclose(few, all_of_them, atol=1e-4)
+    assert not torch.allclose(few, FIVES[:10], atol=1e-2)
+
+
+def test_the_gradient_is_that_of_the_distance_of_means():
+    """One step of Adam moves every latent by the learning rate against the gradient's sign."""
+    real = THREES[:1]
+    away = refine(real.clone(), real, steps=1, learning_rate=0.1, augmentation=())
+    # A set that is its class has no gradient but rounding's, whose sign Adam may still follow.
+    assert (away - real).abs().max() <= 0.1 + 1e-6
+    one, two = (refine(FIVES[:5], steps=1, learning_rate=rate) for rate in (0.1, 0.2))
+    assert_allclose(two - FIVES[:5], 2 * (one - FIVES[:5]), atol=1e-5)
+
+
+def test_a_seed_fixes_the_result_and_the_caller_keeps_their_latents():
+    start = FIVES[:5].clone()
+    assert torch.equal(refine(start), refine(start))
+    assert not torch.equal(refine(start), refine(start, seed=1))
+    assert torch.equal(start, FIVES[:5])
+    assert torch.equal(refine(start, steps=0), start)
+    assert not refine(start).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": -1}, "'steps' parameter"),
+        ({"learning_rate": 0.0}, "'learning_rate' parameter"),
+        ({"augmentation": ["twist"]}, "'twist'"),
+        ({"depth": 9}, "depth of at most 3, got 9"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        refine(**settings)
+
+
+def test_a_refined_set_is_nearer_to_its_class_and_stays_in_the_callers_terms():
+    plain, labels = distil(refiner=None).sample()
+    refined, refined_labels = distil(refiner=MatchingRefiner(60, width=32)).sample()
+    assert refined.dtype == X.dtype
+    assert refined.min() >= 0.0
+    assert refined.max() <= 16.0
+    assert_array_equal(refined_labels, labels)
+    for label in (3, 5):
+        real, before, after = (
+            torch.from_numpy(images[of == label] / 8 - 1).float()[:, None]
+            for images, of in ((X[FEW], Y[FEW]), (plain, labels), (refined, labels))
+        )
+        assert feature_distance(real, after) < 0.8 * feature_distance(real, before)
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 2}, {"n_jobs": 2}], ids=str)
+def test_a_seed_fixes_the_refined_set(settings):
+    assert_allclose(distil(**settings).sample()[0], distil().sample()[0], atol=16 * 1e-4)
+
+
+def test_a_refined_run_goes_on_with_the_classes_that_it_lacks(tmp_path):
+    distiller = distil()
+    whole, _ = distiller.sample(out_dir=tmp_path / "whole")
+    distiller.sample(out_dir=tmp_path / "cut")
+    (tmp_path / "cut" / "distilled.npz").unlink()
+    (tmp_path / "cut" / "images" / "3" / "0001.png").unlink()
+    again, _ = distiller.sample(out_dir=tmp_path / "cut")
+    assert_array_equal(again, whole)
+
+
+def test_its_settings_can_be_searched():
+    distiller = clone(distil()).set_params(refiner__steps=3)
+    assert distiller.refiner.steps == 3
+
+
+def test_the_closed_form_cannot_be_refined():
+    with pytest.raises(ValueError, match="needs a backbone whose decoder"):
+        ManifoldGDDistiller(2, refiner=MatchingRefiner()).fit(X[FEW].reshape(80, -1), Y[FEW])
