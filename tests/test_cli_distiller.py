@@ -9,6 +9,7 @@ from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector, lo
 from skdistill.cli import _build_parser, main
 from skdistill.cli.distiller import make_distiller
 from skdistill.io import read_manifest
+from skdistill.refining import MatchingRefiner
 
 LABELS = np.array(["cat", "dog", "7"])
 
@@ -22,6 +23,7 @@ def test_every_setting_of_the_distiller_is_an_option():
     options = vars(_build_parser().parse_args(["distill", "data", "--out", "run"]))
     # The student is score's, and verbose is --quiet.
     names = {"random_state": "seed", "projector": "projection", "verbose": "quiet"}
+    names["refiner"] = "refine"
     for name in ManifoldGDDistiller().get_params(deep=False).keys() - {"student"}:
         assert names.get(name, name) in options, name
 
@@ -89,6 +91,7 @@ def test_labels_may_be_numbers():
     [
         (["--ipc", "bird=2"], "--ipc bird=2 is for no class of DATA, which has '7', 'cat', 'dog'."),
         (["--clusterer", "k-means", "--start-level", "1"], "--start-level needs --clusterer hiera"),
+        (["--refiner-steps", "3"], "--refiner-steps needs --refine."),
         (["--no-projection", "--n-components", "2"], "--n-components cannot be given with --no-pr"),
     ],
 )
@@ -182,6 +185,7 @@ def test_a_run_from_python_is_given_back(tmp_path, small_images):
         "digits",
         clusterer=HierarchicalIPC(4, selection="leaves"),
         projector=TangentProjector(2, n_neighbors=6),
+        refiner=MatchingRefiner(2, learning_rate=0.2),
         class_map={0: 2, 1: "1", 2: 0},
         num_inference_steps=2,
         value_range=(0, 255),

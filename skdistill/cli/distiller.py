@@ -11,16 +11,19 @@ from skdistill.cli.arguments import backbone_name
 from skdistill.cli.data import enumerate_labels
 from skdistill.cli.settings import SETTINGS
 from skdistill.io import read_manifest
+from skdistill.refining import MatchingRefiner
 
 # What of the distiller's parts is an option.
 HIERARCHY = ("selection", "start_level", "criterion", "prototype")
 TANGENTS = ("n_components", "n_neighbors", "radius")
+REFINING = ("steps", "learning_rate")
 PARTS = {
     "clusterer": {
         HierarchicalIPC: ({"clusterer": "hierarchy"}, HIERARCHY),
         KMeans: ({"clusterer": "k-means"}, ()),
     },
     "projector": {TangentProjector: ({"projection": True}, TANGENTS)},
+    "refiner": {MatchingRefiner: ({"refine": True}, REFINING)},
 }
 # What a manifest has as Python writes it, and what it has beside the distiller's parameters.
 WRITTEN_OUT = (*PARTS, "guidance_interval", "class_map", "value_range", "image_shape")
@@ -37,6 +40,7 @@ def make_distiller(options, y):
             "backbone": backbone_name(options),
             "clusterer": _clusterer(options),
             "projector": _projector(options),
+            "refiner": _refiner(options),
             "class_map": _by_label("--class-map", options.class_map, y),
             "random_state": options.seed,
             "verbose": not options.quiet,
@@ -137,6 +141,18 @@ def _projector(options):
     if changed:
         raise ValueError(f"{_flag(changed[0])} cannot be given with --no-projection.")
     return "passthrough"
+
+
+def _refiner(options):
+    """Return the refiner of the options, None where none is asked for."""
+    params = {name: getattr(options, name) for name in REFINING}
+    if options.refine:
+        return MatchingRefiner(**params)
+    defaults = MatchingRefiner().get_params()
+    changed = [name for name in REFINING if params[name] != defaults[name]]
+    if changed:
+        raise ValueError(f"--refiner-{changed[0].replace('_', '-')} needs --refine.")
+    return None
 
 
 def _read(text):

@@ -7,6 +7,7 @@ from skdistill.backbones import shipped_backbones
 from skdistill.cli.arguments import add_value_range_argument
 from skdistill.cli.values import Collect, annealing, class_and_place, count, number_or_class, shape
 from skdistill.guidance import ANNEALINGS, KERNELS
+from skdistill.refining import MatchingRefiner
 
 SETTINGS = ManifoldGDDistiller().get_params(deep=False)
 
@@ -28,6 +29,7 @@ def add_setting_arguments(parser, data):
     _add_guidance_settings(parser.add_argument_group("guidance"))
     _add_tangent_settings(parser.add_argument_group("tangent spaces"))
     _add_denoising_settings(parser.add_argument_group("denoising"))
+    _add_refining_settings(parser.add_argument_group("refining"))
 
 
 def add_running_arguments(group):
@@ -216,4 +218,24 @@ def _add_denoising_settings(group):
         "init_noise",
         "share of the noise to start from, 1 for pure noise; less starts at the centroid",
         type=float,
+    )
+
+
+def _add_refining_settings(group):
+    defaults = MatchingRefiner().get_params()
+    group.add_argument(
+        "--refine",
+        action="store_true",
+        help="move the finished samples of a class until random networks take the set for the "
+        "class; needs a pretrained backbone and several times the time",
+    )
+    group.add_argument(
+        "--refiner-steps", dest="steps", type=int, default=defaults["steps"], help="of each class"
+    )
+    group.add_argument(
+        "--refiner-learning-rate",
+        dest="learning_rate",
+        type=float,
+        default=defaults["learning_rate"],
+        help="how far a step may move a latent",
     )
