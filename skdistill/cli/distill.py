@@ -11,6 +11,7 @@ from skdistill.cli.distiller import (
     warn_of_other_data,
     warn_of_other_set,
 )
+from skdistill.cli.drawing import add_drawing_arguments
 from skdistill.cli.judging import (
     ALL,
     N_EVALUATIONS,
@@ -53,6 +54,7 @@ def add_parser(subparsers):
         "is read (--test, --image-size, --skip-bad-images) is no setting: give it again",
     )
     add_setting_arguments(parser, add_data_arguments(parser))
+    add_drawing_arguments(parser)
     running = add_common_arguments(
         parser,
         seed="decides the distilled set, the sets beside it and the students; the held-out split "
