@@ -1,7 +1,7 @@
 """Guidance of a diffusion model towards centroids, along the tangent space of the data.
 
 Step 4 of ManifoldGD [1]_. With x0 the model's clean prediction, c the centroid of a sample,
-r = |x0 - c| and P_T the projection onto the local tangent space,
+``r = |x0 - c|`` and P_T the projection onto the local tangent space,
 
     x0 <- x0 + w a(r) P_T (c - x0)
 
@@ -79,7 +79,7 @@ def kernel_rate(r, kernel="rbf", bandwidth=1.0):
 
 
 def radius_multipliers(annealing="exponential", max_multiplier=2.0, warm_steps=5):
-    """Multiples of the neighbourhood's radius at the guided steps, wide first.
+    """Return multiples of the neighbourhood's radius at the guided steps, wide first.
 
     Parameters
     ----------
@@ -166,7 +166,8 @@ def pull_to_centroid(x0, centroid, weight, basis=None):
 def pull_to_plane(x0, mean, basis, weight, scale):
     """Move clean predictions towards the affine tangent plane: x0 - w P_N (x0 - mean).
 
-    The weight grows with the distance from the plane: w = weight * tanh(|P_N (x0 - mean)| / scale).
+    The weight grows with the distance from the plane:
+    ``w = weight * tanh(|P_N (x0 - mean)| / scale)``.
 
     Parameters
     ----------
@@ -200,7 +201,7 @@ def pull_to_plane(x0, mean, basis, weight, scale):
 class PreparedTangents:
     """Tangent planes made before the loop: one a sample and radius.
 
-    Attributes
+    Parameters
     ----------
     means : Tensor of shape (n_stages, n_samples, n_features)
         Where the planes pass through.
@@ -241,7 +242,7 @@ class PreparedTangents:
 class PosteriorTangents:
     """Tangent planes of the exact denoiser: neighbours weighted by p(z_i | x_t) at each step.
 
-    Attributes
+    Parameters
     ----------
     neighbors : Tensor of shape (n_samples, n_neighbors, n_features)
         Clean latents around the centroid of each sample.
@@ -304,7 +305,7 @@ class PosteriorTangents:
 class Targets:
     """What each sample of a batch is pulled towards.
 
-    Attributes
+    Parameters
     ----------
     centroid : Tensor of shape (n_samples, n_features)
         The IPC centroids.
@@ -405,7 +406,7 @@ def _candidates(projector, centers):
 class Guidance:
     """Mode or manifold guidance as a correction of the clean prediction.
 
-    Attributes
+    Parameters
     ----------
     strength : float
         The w of the module's formula; 0 is the unguided model. In [0, 1] where `clip` is set.

@@ -392,7 +392,7 @@ class RunDirectory:
         Returns
         -------
         complete : bool
-            Then :func:`load_distilled` reads it.
+            Then :func:`~skdistill.load_distilled` reads it.
         """
         return self._complete
 

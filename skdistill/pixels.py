@@ -252,7 +252,7 @@ def _check_fits(data_format):
 class DataFormat:
     """The caller's own terms: how rows go to a backbone and samples come back.
 
-    Attributes
+    Parameters
     ----------
     row_shape : tuple of int
         Shape of one row as the caller gives it.

@@ -56,7 +56,7 @@ class MatchingRefiner(BaseEstimator):
     See Also
     --------
     skdistill.matching.DistributionMatching : The same loss on pixels, from real images on.
-    ManifoldGDDistiller : Refines each class of its set.
+    skdistill.ManifoldGDDistiller : Refines each class of its set.
 
     Notes
     -----

@@ -249,9 +249,10 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Noise level :math:`\bar\alpha` in (0, 1) of the points that are projected, the share of
         their variance that is signal. `X` is then taken for noisy points :math:`x_t =
         \sqrt{\bar\alpha} z + \sqrt{1 - \bar\alpha} \epsilon`: the neighbours are the reference
-        points nearest to :math:`x_t / \sqrt{\bar\alpha}`, weighted by :func:`posterior_weights`
-        with an effective number of at least `n_components` + 1 points, and the planes are those of
-        the noisy data, through :math:`\sqrt{\bar\alpha} \mu`. The reference points are clean.
+        points nearest to :math:`x_t / \sqrt{\bar\alpha}`, weighted by
+        :func:`~skdistill.tangent.posterior_weights` with an effective number of at least
+        `n_components` + 1 points, and the planes are those of the noisy data, through
+        :math:`\sqrt{\bar\alpha} \mu`. The reference points are clean.
 
     ridge : float, default=1e-6
         Directions with no more than this share of the total local variance are not spanned, so
@@ -275,7 +276,7 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     See Also
     --------
     sklearn.decomposition.PCA : One plane for all of the data.
-    local_basis : The bases of neighbourhoods chosen beforehand, on any array library.
+    skdistill.tangent.local_basis : The bases of neighbourhoods chosen beforehand, on any arrays.
 
     Notes
     -----

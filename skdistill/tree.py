@@ -408,7 +408,10 @@ def take_rows(X, indices):
     Parameters
     ----------
     X : array of shape (n_rows, n_features)
+        Rows.
+
     indices : ndarray of shape (n_taken,)
+        Which of them.
 
     Returns
     -------
@@ -440,11 +443,15 @@ def squared_distances(X, center):
     Parameters
     ----------
     X : array of shape (n_rows, n_features)
+        Rows.
+
     center : ndarray of shape (n_features,)
+        The point.
 
     Returns
     -------
-    distances : ndarray of shape (n_rows,)
+    distances : ndarray of shape (n_rows,), dtype float64
+        Of each row.
 
     Examples
     --------

@@ -32,7 +32,7 @@ class GaussianMixtureScore:
     noise level abar it has the mean sqrt(abar) m_k and the covariance abar times its own plus
     (1 - abar) I, so that density and score stay analytic.
 
-    Attributes
+    Parameters
     ----------
     weights : Tensor of shape (n_components,)
         Shares of the components, summing to 1.
@@ -202,7 +202,7 @@ class GaussianMixtureScore:
         Returns
         -------
         score : Tensor of shape (n_samples, n_features)
-            sum_k p(k | x) Sigma_k^-1 (sqrt(abar) m_k - x).
+            The sum over k of p(k | x) Sigma_k^-1 (sqrt(abar) m_k - x).
         """
         log_density, coefficients, excess, isotropic, means = self._diffused(x, alpha_bar)
         responsibility = torch.softmax(log_density, dim=1)
@@ -367,7 +367,7 @@ class ClosedFormBackbone:
         Parameters
         ----------
         x_t : Tensor of shape (n_samples, n_features)
-            sqrt(alpha_bar) z + sqrt(1 - alpha_bar) eps.
+            Noisy latents, sqrt(alpha_bar) z + sqrt(1 - alpha_bar) eps.
 
         t : Tensor of shape ()
             The timestep; the noise level says all there is to know.

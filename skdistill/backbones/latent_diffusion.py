@@ -177,7 +177,7 @@ class LatentDiffusion:
         Parameters
         ----------
         x_t : Tensor of shape (n_samples, *latent_shape)
-            sqrt(alpha_bar) z + sqrt(1 - alpha_bar) eps.
+            Noisy latents, sqrt(alpha_bar) z + sqrt(1 - alpha_bar) eps.
 
         t : Tensor of shape ()
             The timestep.

@@ -104,7 +104,7 @@ class HierarchyDisplay:
         Parameters
         ----------
         estimator : HierarchicalIPC or ManifoldGDDistiller
-            Fitted. A distiller's clusterer must be a :class:`HierarchicalIPC`.
+            Fitted. A distiller's clusterer must be a :class:`~skdistill.HierarchicalIPC`.
 
         X : array-like of the shape that `fit` saw
             The rows of `fit`.
@@ -117,8 +117,8 @@ class HierarchyDisplay:
 
         images : array-like of shape (n_samples, height, width) or \
                 (n_samples, height, width, channels), default=None
-            An image for each row of `X`, for leaves of a :class:`HierarchicalIPC`, whose rows are
-            flat or features of images. A distiller knows its images.
+            An image for each row of `X`, for leaves of a :class:`~skdistill.HierarchicalIPC`, whose
+            rows are flat or features of images. A distiller knows its images.
 
         picture : {"centroid", "nearest"}, default="centroid"
             What stands for a leaf: its centre, decoded by a distiller's backbone and otherwise the

@@ -186,7 +186,7 @@ class GuidedRun:
 
 
 def record_run(distiller, label=None, n_samples=None):
-    """Generate the samples of a class as :meth:`ManifoldGDDistiller.sample` does, and watch.
+    """Generate samples of a class as :meth:`~skdistill.ManifoldGDDistiller.sample` does, and watch.
 
     Parameters
     ----------

@@ -1,0 +1,62 @@
+"""That the pages say what is there: their commands, and every public name."""
+
+import importlib
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import skdistill
+from skdistill.cli import _build_parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*(ROOT / "docs").glob("*.rst"), *(ROOT / "docs").glob("[dg]*/*.rst")]
+# What others of the package's modules share, and the command line.
+PLUMBING = re.compile(
+    r"skdistill\.(__main__|array_api|classwise|latents|progress|rows|tasks|training_loop|validation"
+    r"|(backbones|cli|plotting|report)\..*|cli)"
+)
+
+
+def commands():
+    """Return the program's commands in the README and in the pages."""
+    found = []
+    for page in [ROOT / "README.md", *PAGES]:
+        prompt = "    " if page.suffix == ".md" else r" +\$ "
+        text = page.read_text(encoding="utf-8")
+        found += re.findall(rf"^{prompt}(skdistill .*)$", text, flags=re.MULTILINE)
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_in_the_pages_are_ones_that_the_program_takes(command):
+    _build_parser().parse_args(shlex.split(command)[1:])
+
+
+def public_names():
+    """Return all that the public modules export, by where it is defined."""
+    for module in pkgutil.walk_packages(skdistill.__path__, "skdistill."):
+        if PLUMBING.fullmatch(module.name) is None:
+            for name in importlib.import_module(module.name).__all__:
+                yield module.name, name
+
+
+def test_every_public_name_is_in_the_reference():
+    listed = set()
+    for page in (ROOT / "docs" / "api").glob("*.rst"):
+        listed |= set(re.findall(r"^(?:   |\.\. data:: )(\w+)$", page.read_text(), flags=re.M))
+    missing = [f"{module}.{name}" for module, name in public_names() if name not in listed]
+    assert missing == []
+
+
+def test_every_listed_name_is_there():
+    for page in (ROOT / "docs" / "api").glob("*.rst"):
+        text = page.read_text(encoding="utf-8")
+        found = re.search(r"^\.\. currentmodule:: (\S+)$", text, flags=re.M)
+        if found:
+            module = importlib.import_module(found[1])
+            names = re.findall(r"^(?:   |\.\. data:: )(\w+)$", text, flags=re.M)
+            assert names
+            assert [name for name in names if not hasattr(module, name)] == []
