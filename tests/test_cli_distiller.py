@@ -81,6 +81,17 @@ def test_parts_of_the_distiller_are_made_of_their_options():
     assert projector.get_params() == TangentProjector(2, radius=1.5).get_params()
 
 
+@pytest.mark.parametrize(
+    ("data", "backbone"),
+    [("digits", "digits"), ("fashion-mnist", "fashion"), ("cifar10", "closed-form")],
+)
+def test_data_known_by_name_are_drawn_by_the_backbone_that_saw_them(data, backbone):
+    options = _build_parser().parse_args(["distill", data, "--out", "run"])
+    assert make_distiller(options, LABELS).backbone == backbone
+    options = _build_parser().parse_args(["distill", data, "--out", "run", "--backbone", "mine"])
+    assert make_distiller(options, LABELS).backbone == "mine"
+
+
 def test_labels_may_be_numbers():
     ipc = distiller_of("--ipc", "1", "--ipc", "2=4", y=np.arange(3)).ipc
     assert ipc == {0: 1, 1: 1, 2: 4}

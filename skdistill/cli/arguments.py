@@ -46,6 +46,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
             lines.append(filled)
         return "\n".join(lines)
 
+# Backbones that have seen the training part of data that commands know by name.
+SHIPPED_FOR = {"digits": "digits", "fashion-mnist": "fashion"}
+
 
 def add_command(subparsers, name, run, *, usage, summary, description, examples):
     """Add a command to the program; return its parser.
@@ -117,4 +120,4 @@ def add_common_arguments(parser, *, seed, quiet="no progress bars, no messages")
 
 def backbone_name(options):
     """Return the backbone of the options, or the one that suits the data."""
-    return options.backbone or ("digits" if options.data == "digits" else "closed-form")
+    return options.backbone or SHIPPED_FOR.get(options.data, "closed-form")

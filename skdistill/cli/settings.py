@@ -65,7 +65,8 @@ def _add_backbone_settings(group):
     group.add_argument(
         "--backbone",
         help=f"a shipped name ({', '.join(shipped_backbones())}), a folder in diffusers' format, a "
-        "hub id owner/name, or closed-form; 'digits' for digits, otherwise closed-form",
+        "hub id owner/name, or closed-form; unset, the shipped one for digits and fashion-mnist, "
+        "otherwise closed-form",
     )
     add_setting(group, "revision", "branch, tag or commit of a hub id")
     group.add_argument(
