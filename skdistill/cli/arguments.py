@@ -46,6 +46,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
             lines.append(filled)
         return "\n".join(lines)
 
+
 # Backbones that have seen the training part of data that commands know by name.
 SHIPPED_FOR = {"digits": "digits", "fashion-mnist": "fashion"}
 
