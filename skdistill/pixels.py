@@ -139,7 +139,8 @@ def from_networks(x, value_range, *, shape, dtype):
     """
     low, high = value_range
     x = (np.clip(x, -1.0, 1.0).astype(np.float64) + 1.0) * ((high - low) / 2.0) + low
-    x = np.moveaxis(x, 1, -1).reshape(len(x), *shape)
+    # Rounding may lead out of the range, by units where values are large.
+    x = np.moveaxis(np.clip(x, low, high), 1, -1).reshape(len(x), *shape)
     return _rounded(x, dtype)
 
 

@@ -4,6 +4,11 @@ import os
 import sys
 from pathlib import Path
 
+# Processes that run tests side by side have a core each; threads of all would wait for one another.
+# Before torch is imported, and for the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import diffusers
 import numpy as np
 import pytest

@@ -108,7 +108,7 @@ def test_a_short_form_of_sampling(benchmark, one_thread, monkeypatch):
     result = benchmark.measure_sampling("digits", 0, steps=4)
     assert result["images_a_second"]["1"] == 1.0
     for parts in result["share"].values():
-        assert 0.2 < parts["network"] < sum(parts.values()) <= 1.0
+        assert parts["network"] < sum(parts.values()) <= 1.0
         assert all(share > 0 for share in parts.values())
 
 

@@ -126,6 +126,7 @@ def test_the_folder_of_images_is_one_for_torchvision(tmp_path):
     assert np.array_equal([np.asarray(image.convert("L")) for image, _ in dataset], X_syn)
 
 
+@pytest.mark.slow
 def test_students(run_example):
     pytest.importorskip("skorch")
     output = run_example("plot_students.py")
@@ -159,6 +160,7 @@ def test_hyperparameter_search(run_example):
         assert f"{better} images rank the settings better" in output
 
 
+@pytest.mark.slow
 def test_replay_memory(run_example):
     output = run_example("plot_replay_memory.py")
     rows = re.findall(rf"^(\w+) +{PERCENT} ± {PERCENT} of all ten", output, re.MULTILINE)
