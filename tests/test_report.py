@@ -364,7 +364,7 @@ class TestCharts:
         assert (axis.ticks[0], axis.ticks[-1]) == (axis.low, axis.high)
         assert 2 <= len(axis.ticks) <= 6
         assert axis.place(axis.low) == 0
-        assert axis.place(axis.high) == 100
+        assert axis.place(axis.high) == pytest.approx(100)
 
     @given(st.lists(st.floats(0, 1e6), min_size=1), st.lists(st.floats(0, 1e6), min_size=1))
     def test_histograms_have_shares_of_the_whole(self, one, other):
