@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from functools import wraps
 from numbers import Integral, Real
 
-import diffusers
 import joblib
 import numpy as np
-import sklearn
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
@@ -22,9 +20,9 @@ from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 
-import skdistill
 from skdistill.backbones import ClosedFormBackbone, load_backbone, shipped_backbones
 from skdistill.backbones.latent_diffusion import warn_if_poor
+from skdistill.description import describe_run
 from skdistill.generate import (
     BatchedCalls,
     class_generator,
@@ -44,11 +42,12 @@ from skdistill.guidance import (
     radius_multipliers,
 )
 from skdistill.hierarchy import HierarchicalIPC
-from skdistill.io import RunDirectory, class_folder, fingerprint, load_distilled
+from skdistill.io import RunDirectory, fingerprint, load_distilled
 from skdistill.latents import ClassProjectors, LatentsOnDisk, at_least_float32
 from skdistill.pixels import infer_format
 from skdistill.progress import progress_bar
 from skdistill.protocols import linear_student
+from skdistill.refining import MatchingRefiner
 from skdistill.rows import BackboneRows, ImageFiles, MappedRows, are_paths, check_finite
 from skdistill.tangent import TangentProjector
 from skdistill.tasks import ClusterTask, EncodeTask, Plan, SampleTask, count_distinct
@@ -297,7 +296,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "init_noise": [Interval(Real, 0, 1, closed="both")],
         "scheduler": [str, HasMethods(["set_timesteps", "step"]), None],
         "guidance_scale": [Interval(Real, 0, None, closed="left"), None],
-        "refiner": [HasMethods(["refine"]), None],
+        "refiner": [MatchingRefiner, None],
         "class_map": [Mapping, None],
         "value_range": ["array-like", None],
         "image_shape": ["array-like", None],
@@ -482,7 +481,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         n_calls = len(self._timesteps(self._scheduler()))
         samples, run = {}, None
         if out_dir is not None:
-            run = RunDirectory(out_dir, self._format, self.classes_, *self._describe(plan))
+            run = RunDirectory(out_dir, self._format, self.classes_, *describe_run(self, plan))
             if run.is_complete():
                 return self._contained(load_distilled(out_dir)[0]), self.classes_[plan.labels]
             samples = run.read()
@@ -962,89 +961,10 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         )
         return {"guidance": guidance, "targets": targets}
 
-    def _describe(self, plan):
-        """Return what a run directory says of a set: settings, facts, a record a sample, trees."""
-        # Neither do these change the set, nor is an object's address a setting.
-        ignored = {"backbone", "batch_size", "device", "ipc", "local_files_only", "n_jobs"}
-        ignored |= {"memory", "random_state", "student", "verbose"}
-        classes = self.classes_.tolist()
-        counts = np.bincount(plan.labels, minlength=len(classes)).tolist()
-        n_centers = np.bincount(plan.center_classes, minlength=len(classes)).tolist()
-        settings = {
-            **{
-                name: _plain(value)
-                for name, value in self.get_params(deep=False).items()
-                if name not in ignored
-            },
-            "backbone": self.backbone_.name,
-            "backbone_weights": self.backbone_.fingerprint,
-            "ipc": {str(label): n for label, n in zip(classes, counts, strict=True)},
-            # Those of a fit to a smaller ipc are others than the first ones of these.
-            "centroids": {str(label): n for label, n in zip(classes, n_centers, strict=True)},
-            "seed": self.seed_,
-            "data": self._fingerprint,
-        }
-        modules = (skdistill, sklearn, torch, diffusers)
-        images = self._format.image_shape is not None
-        names = getattr(self, "feature_names_in_", None)
-        facts = {
-            "classes": [str(label) for label in classes],
-            "real_rows": [len(rows) for rows in self._rows],
-            "random_state": (
-                int(self.random_state) if isinstance(self.random_state, Integral) else None
-            ),
-            "image_shape": list(map(int, self._format.image_shape)) if images else None,
-            "value_range": list(map(float, self.value_range_)) if images else None,
-            "feature_names": None if names is None else names.tolist(),
-            "versions": {module.__name__: module.__version__ for module in modules},
-        }
-        nearest = np.empty(len(plan.centers), dtype=np.int64)
-        for k, Z in enumerate(self._latents):
-            of_class = np.flatnonzero(plan.center_classes == k)
-            nearest[of_class] = self._rows[k][_nearest(plan.centers[of_class], Z)]
-        first = np.searchsorted(plan.center_classes, np.arange(len(classes)))
-        records = [
-            {
-                "file_name": f"{class_folder(classes[k])}/{i:04d}.png",
-                "label": str(classes[k]),
-                "centroid": int(center - first[k]),
-                "level": plan.levels[center],
-                "nearest": int(nearest[center]),
-            }
-            for k, i, center in zip(plan.labels, plan.indices, plan.assigned, strict=True)
-        ]
-        return settings, facts, records, self._describe_trees(plan)
-
-    def _describe_trees(self, plan):
-        """Return what a run directory says of each class's tree, None where none was grown."""
-        if not all(isinstance(clusterer, HierarchicalIPC) for clusterer in plan.clusterers):
-            return None
-        trees = []
-        for label, clusterer, rows, Z in zip(
-            self.classes_.tolist(), plan.clusterers, self._rows, self._latents, strict=True
-        ):
-            (tree,) = clusterer.trees_
-            trees.append(
-                {
-                    "label": str(label),
-                    "children": tree.children.tolist(),
-                    "size": tree.size.tolist(),
-                    "sse": tree.sse.tolist(),
-                    "nearest": rows[_nearest(tree.centers, Z)].tolist(),
-                    "centroids": clusterer.prototype_nodes_.tolist(),
-                }
-            )
-        return trees
-
 
 def _encode(fingerprint, x, backbone, calls):
     """Encode rows; by the fingerprint of the backbone and the rows the result can be kept."""
     return backbone.encode(x, calls)
-
-
-def _nearest(centers, Z):
-    """Return the places of the latents nearest to centers."""
-    return pairwise_distances_argmin(centers, at_least_float32(Z))
 
 
 def _is_passthrough(projector):
@@ -1067,13 +987,6 @@ def _optional_X(transform):
 
 # scikit-learn's wrapper for set_output demands X, whose index it would keep, and two dimensions.
 ManifoldGDDistiller.transform = _optional_X(ManifoldGDDistiller.transform)
-
-
-def _plain(value):
-    """Return a parameter as JSON can hold it and as it compares between runs."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
 def _centers_of(clusterer, dtype):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*(ROOT / "docs").glob("*.rst"), *(ROOT / "docs").glob("[dg]*/*.rst")]
 # What others of the package's modules share, and the command line.
 PLUMBING = re.compile(
-    r"skdistill\.(__main__|array_api|classwise|latents|progress|rows|tasks|training_loop|validation"
+    r"skdistill\.(__main__|array_api|classwise|description|latents|progress|rows|tasks|training_loop|validation"
     r"|(backbones|cli|plotting|report)\..*|cli)"
 )
 
