@@ -304,8 +304,7 @@ def sample_generator(seed, class_index, index):
     generator : torch.Generator
         On the CPU whatever the device, so that every device draws the same noise.
     """
-    state = np.random.SeedSequence([seed, class_index, index]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
+    return _generator(np.random.SeedSequence([seed, class_index, index]))
 
 
 def class_generator(seed, class_index):
@@ -324,8 +323,11 @@ def class_generator(seed, class_index):
     generator : torch.Generator
         On the CPU; independent of the streams of the class's samples.
     """
-    state = np.random.SeedSequence(seed, spawn_key=(class_index,)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
+    return _generator(np.random.SeedSequence(seed, spawn_key=(class_index,)))
+
+
+def _generator(sequence):
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def _predict(backbone, x_t, t, alpha_bar, labels, guidance_scale, calls):

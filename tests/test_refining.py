@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 from skdistill import ManifoldGDDistiller
 from skdistill.datasets import load_digits_split
+from skdistill.matching import RandomFeatures
 from skdistill.refining import MatchingRefiner
 
 X, _, Y, _ = load_digits_split()
@@ -51,14 +52,25 @@ def test_what_is_decoded_at_once_does_not_matter():
     assert not torch.allclose(few, FIVES[:10], atol=1e-2)
 
 
-def test_the_gradient_is_that_of_the_distance_of_means():
-    """One step of Adam moves every latent by the learning rate against the gradient's sign."""
-    real = THREES[:1]
-    away = refine(real.clone(), real, steps=1, learning_rate=0.1, augmentation=())
-    # A set that is its class has no gradient but rounding's, whose sign Adam may still follow.
-    assert (away - real).abs().max() <= 0.1 + 1e-6
-    one, two = (refine(FIVES[:5], steps=1, learning_rate=rate) for rate in (0.1, 0.2))
-    assert_allclose(two - FIVES[:5], 2 * (one - FIVES[:5]), atol=1e-5)
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_the_gradient_is_that_of_the_squared_distance_of_means(batch_size):
+    features = RandomFeatures(
+        THREES,
+        augmentation=["rotate"],
+        generator=torch.Generator().manual_seed(0),
+        depth=None,
+        width=16,
+        dtype=torch.float32,
+    )
+    wanted = features.draw(64)
+    z = FIVES[:5].clone().requires_grad_()
+    loss = (features(torch.tanh(z)).mean(dim=0) - wanted).square().sum()
+    (expected,) = torch.autograd.grad(loss, z)
+    found = MatchingRefiner(batch_size=batch_size)._gradient(
+        z.detach(), wanted, features, torch.tanh
+    )
+    assert expected.abs().max() > 1e-3
+    assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_a_seed_fixes_the_result_and_the_caller_keeps_their_latents():

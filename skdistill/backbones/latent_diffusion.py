@@ -84,8 +84,7 @@ class LatentDiffusion:
         self.folder, self.dtype = folder.absolute(), dtype
         self.name = folder.name if name is None else name
         self.denoiser = load_denoiser(folder, part, dtype)
-        # Nothing here trains, but to_images() is followed backwards.
-        self.vae = load_denoiser(folder, "vae", "float32").requires_grad_(False)
+        self.vae = load_denoiser(folder, "vae", "float32")
         self.default_scheduler = load_scheduler(folder)
         settings = read_json(folder / "model_index.json")
         self.value_range = settings.get("value_range")
