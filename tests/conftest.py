@@ -191,6 +191,11 @@ def studied_data():
 
 
 @pytest.fixture(scope="session")
+def torchmetrics():
+    return pytest.importorskip("torchmetrics", reason="the Fréchet distance is torchmetrics'")
+
+
+@pytest.fixture(scope="session")
 def image_folder(tmp_path_factory, small_images):
     """A folder of class folders with the small images."""
     folder = tmp_path_factory.mktemp("images")

@@ -1,8 +1,6 @@
 import json
 import math
 import re
-import subprocess
-import sys
 import time
 import tracemalloc
 import warnings
@@ -10,11 +8,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from drawn_sets import grid_rows, property_test, two_sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from scipy.stats import ortho_group
 from sklearn import config_context
@@ -24,13 +21,6 @@ from skdistill.datasets import load_digits_split
 from skdistill.subsets import RandomSubset
 
 X, X_TEST, Y, Y_TEST = load_digits_split()
-
-property_test = settings(max_examples=25, deadline=None)
-
-
-@pytest.fixture
-def torchmetrics():
-    return pytest.importorskip("torchmetrics", reason="the Fréchet distance is torchmetrics'")
 
 
 def figures(real, synthetic, **sampling):
@@ -56,22 +46,6 @@ ANGULAR = ("mean_cosine", "representativeness", "diversity")
 def assert_same_figures(actual, expected, names=EUCLIDEAN + ANGULAR):
     for name in names:
         assert_allclose(actual[name], expected[name], rtol=1e-8, atol=1e-9, err_msg=name)
-
-
-@st.composite
-def two_sets(draw, min_real=7, min_synthetic=2):
-    """Gaussian rows of two sets, with their random generator."""
-    n_features = draw(st.integers(1, 6))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    real = rng.normal(size=(draw(st.integers(min_real, 30)), n_features))
-    synthetic = rng.normal(size=(draw(st.integers(min_synthetic, 20)), n_features))
-    return real, synthetic + draw(st.floats(-2, 2)), rng
-
-
-def grid_rows(min_rows, n_features=2):
-    """Rows of small whole numbers, full of ties and duplicates."""
-    shape = st.tuples(st.integers(min_rows, 12), st.just(n_features))
-    return arrays(np.int16, shape, elements=st.integers(0, 4))
 
 
 # Known values of sets that are alike, and order of sets that are not.
@@ -176,20 +150,6 @@ def test_rigid_motions_keep_distances_and_rotations_keep_angles(sets, shift):
     assert_same_figures(figures(3.0 * real, 3.0 * synthetic), before, ANGULAR)
 
 
-@given(two_sets())
-@property_test
-def test_frechet_distance_is_symmetric_and_invariant(sets):
-    pytest.importorskip("torchmetrics", reason="the Fréchet distance is torchmetrics'")
-    real, synthetic, rng = sets
-    n_features = real.shape[1]
-    rotation = ortho_group.rvs(n_features, random_state=rng) if n_features > 1 else -np.eye(1)
-    expected = pytest.approx(metrics.frechet_distance(real, synthetic), rel=1e-5, abs=1e-6)
-    assert metrics.frechet_distance(synthetic, real) == expected
-    assert metrics.frechet_distance(rng.permutation(real), rng.permutation(synthetic)) == expected
-    moved = metrics.frechet_distance(real @ rotation + 5.0, synthetic @ rotation + 5.0)
-    assert moved == expected
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_distances_keep_their_digits_far_from_zero(dtype):
     real, synthetic = X[:300].astype(dtype), X_TEST[:50].astype(dtype)
@@ -268,182 +228,6 @@ def test_coverage_and_density_against_their_definitions(real, synthetic, k):
     assert metrics.density(real, synthetic, n_neighbors=k) == pytest.approx(
         inside.sum() / (k * len(synthetic)), abs=1e-12
     )
-
-
-@given(grid_rows(2), grid_rows(1))
-@settings(max_examples=100, deadline=None)
-def test_copying_against_its_definition(real, synthetic):
-    check = metrics.copying(real, synthetic)
-    to_real = cdist(synthetic.astype(float), real.astype(float))
-    among_real = cdist(real.astype(float), real.astype(float))
-    np.fill_diagonal(among_real, np.inf)
-    assert_allclose(check.distances, to_real.min(axis=1), atol=1e-12)
-    assert_allclose(check.real_distances, among_real.min(axis=1), atol=1e-12)
-    assert_allclose(to_real[np.arange(len(synthetic)), check.indices], check.distances, atol=1e-12)
-
-
-def test_frechet_distance_against_scipy(torchmetrics):
-    rng = np.random.default_rng(0)
-    for n_synthetic in (5, 40):
-        real = rng.normal(size=(200, 12)) @ rng.normal(size=(12, 12)) + 100.0
-        synthetic = rng.normal(size=(n_synthetic, 12)) + 99.0
-        a, b = np.cov(real.T), np.cov(synthetic.T)
-        expected = np.sum((real.mean(axis=0) - synthetic.mean(axis=0)) ** 2)
-        # The root of a product that is singular, as it is with few rows, is real but for rounding.
-        expected += np.trace(a + b - 2.0 * np.real(sqrtm(a @ b)))
-        assert metrics.frechet_distance(real, synthetic) == pytest.approx(expected, rel=1e-5)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-@property_test
-def test_frechet_distance_of_commuting_covariances(seed, n_features):
-    pytest.importorskip("torchmetrics", reason="the Fréchet distance is torchmetrics'")
-    rng = np.random.default_rng(seed)
-    axes = ortho_group.rvs(n_features, random_state=rng) if n_features > 1 else np.eye(1)
-
-    def draw(n, scales, mean):
-        rows = rng.normal(size=(n, n_features))
-        rows -= rows.mean(axis=0)
-        white = np.linalg.qr(rows)[0] * np.sqrt(n - 1)
-        return white * scales @ axes + mean
-
-    scales = rng.uniform(0.5, 3.0, size=(2, n_features))
-    means = rng.normal(size=(2, n_features))
-    real, synthetic = (
-        draw(n, *moments) for n, *moments in zip((30, 9), scales, means, strict=True)
-    )
-    expected = np.sum((means[0] - means[1]) ** 2) + np.sum((scales[0] - scales[1]) ** 2)
-    assert metrics.frechet_distance(real, synthetic) == pytest.approx(expected, rel=1e-7)
-
-
-@pytest.mark.parametrize("n_synthetic", [5, 300])
-def test_frechet_distance_is_that_of_torchmetrics_in_all_coordinates(torchmetrics, n_synthetic):
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    rows = torch.nn.Flatten()
-    rows.num_features = 64
-    metric = FrechetInceptionDistance(feature=rows)
-    metric.update(torch.from_numpy(X), real=True)
-    metric.update(torch.from_numpy(X_TEST[:n_synthetic]), real=False)
-    expected = metric.compute().item()
-    # Rounding under the root of torchmetrics' many zero eigenvalues is what differs.
-    assert metrics.frechet_distance(X, X_TEST[:n_synthetic]) == pytest.approx(expected, rel=1e-6)
-
-
-# Images.
-
-
-def test_fid_is_the_frechet_distance_of_an_extractors_features(torchmetrics):
-    torch.manual_seed(0)
-    extractor = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Dropout())
-    real, synthetic = X[:100], X_TEST[:30]
-
-    def rows(images):
-        x = torch.from_numpy(images[:, None] / 8.0 - 1.0).float()
-        return extractor[:2](x).detach().double().numpy()
-
-    expected = metrics.frechet_distance(rows(real), rows(synthetic))
-    for batch_size in (7, 256):
-        found = metrics.fid(real, synthetic, extractor=extractor, batch_size=batch_size)
-        assert found == pytest.approx(expected, rel=1e-5)
-    assert extractor.training
-
-
-def test_fid_takes_one_value_range_for_both_sets_and_a_callable(torchmetrics):
-    found = metrics.fid(X, X_TEST / 2.0, extractor=torch.nn.Identity())
-    expected = metrics.frechet_distance(X / 8.0, X_TEST / 16.0)
-    assert found == pytest.approx(expected, rel=1e-4)
-    assert metrics.fid(
-        X / 16.0, X_TEST / 32.0, extractor=lambda x: x.flatten(1), value_range=(0.0, 1.0)
-    ) == pytest.approx(expected, rel=1e-4)
-
-
-def test_fid_of_colour_bytes(torchmetrics):
-    images = np.repeat(np.rint(X * 15.9).astype(np.uint8)[..., None], 3, axis=-1)
-    extractor = torch.nn.AvgPool2d(4)
-    found = metrics.fid(images, images[:200], extractor=extractor)
-    assert 0.0 < found < 0.1
-    assert found < metrics.fid(images, 255 - images[:200], extractor=extractor)
-
-
-def test_fid_refuses_what_is_no_image_and_what_is_no_feature_row(torchmetrics):
-    extractor = torch.nn.Identity()
-    with pytest.raises(ValueError, match="must be images of one shape"):
-        metrics.fid(X.reshape(len(X), -1), X.reshape(len(X), -1), extractor=extractor)
-    with pytest.raises(ValueError, match="must be images of one shape"):
-        metrics.fid(X, X[:, 1:], extractor=extractor)
-    with pytest.raises(ValueError, match=r"features of shape \(n, n_features\)"):
-        metrics.fid(X, X, extractor=lambda x: x.mean(dim=(1, 2, 3)))
-    with pytest.raises(ValueError, match="must give a torch.Tensor, got ndarray"):
-        metrics.fid(X, X, extractor=lambda x: x.flatten(1).numpy())
-    with pytest.raises(ValueError, match="features that are not finite"):
-        metrics.fid(X, X, extractor=lambda x: x / 0.0)
-    with pytest.raises(ValueError, match="low < high"):
-        metrics.fid(X, X, extractor=extractor, value_range=(1, 0))
-    with pytest.raises(ValueError, match="device='nowhere'"):
-        metrics.fid(X, X, extractor=extractor, device="nowhere")
-    with pytest.raises(ValueError, match="'extractor' parameter"):
-        metrics.fid(X, X, extractor="inception")
-    assert math.isnan(metrics.fid(X, X[:1], extractor=extractor))
-
-
-def test_fid_without_its_network_names_the_way_out(torchmetrics):
-    try:
-        import torch_fidelity  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match="pass a network of your own as extractor"):
-            metrics.fid(X, X_TEST)
-    else:
-        pytest.skip("torch-fidelity is installed")
-
-
-def test_torchmetrics_is_asked_for_only_where_it_is_needed(monkeypatch):
-    code = "import sys, skdistill.metrics; sys.exit('torchmetrics' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
-    with pytest.raises(ImportError, match=r"pip install skdistill\[evaluation\]"):
-        metrics.frechet_distance(X, X_TEST)
-    with pytest.raises(ImportError, match=r"pip install skdistill\[evaluation\]"):
-        metrics.fid(X, X_TEST)
-
-
-# Copying.
-
-
-def test_exact_and_near_copies_are_found():
-    rng = np.random.default_rng(0)
-    originals = rng.choice(len(X), size=50, replace=False)
-    for noise in (0.0, 0.5):
-        copies = X[originals] + noise * rng.normal(size=X[originals].shape)
-        check = metrics.copying(X, copies)
-        assert_array_equal(check.indices, originals)
-        assert check.copied_share == 1.0
-        assert check.ratio < 0.3
-    mixed = metrics.copying(X, np.concatenate([X[originals], X_TEST[:50]]))
-    assert_array_equal(mixed.distances[:50], 0.0)
-    assert 0.5 <= mixed.copied_share < 0.65
-
-
-def test_independent_real_images_are_no_copies():
-    check = metrics.copying(X, X_TEST)
-    assert check.ratio == pytest.approx(1.0, abs=0.1)
-    assert check.copied_share < 0.1
-
-
-def test_exact_copies_are_found_among_duplicates():
-    real = np.repeat(X[:200], 2, axis=0)
-    check = metrics.copying(real, np.concatenate([X[:10], X_TEST[:30]]))
-    assert_array_equal(check.real_distances, 0.0)
-    assert check.copied_share == 0.25
-    assert math.isnan(check.ratio)
-
-
-def test_rows_are_told_from_their_near_duplicates_by_their_index():
-    rows = np.random.default_rng(0).normal(size=(50, 20))
-    # So near that rounding decides which of the two seems the nearer.
-    check = metrics.copying(np.concatenate([rows, rows + 1e-10]), rows)
-    assert_allclose(check.real_distances, 1e-10 * np.sqrt(20), rtol=1e-4)
 
 
 # Size.
