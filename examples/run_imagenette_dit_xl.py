@@ -25,11 +25,11 @@ import json
 from pathlib import Path
 
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector
+from skdistill.atomic import write_atomically
 from skdistill.backbones import describe_backbone
 from skdistill.baselines import rivals
 from skdistill.datasets import load_image_folder
 from skdistill.evaluation import format_accuracies, train_student
-from skdistill.io import write_atomically
 from skdistill.protocols import judges
 
 # %%

@@ -10,8 +10,8 @@ from sklearn.metrics import pairwise_distances_argmin
 
 import skdistill
 from skdistill.hierarchy import HierarchicalIPC
-from skdistill.io import class_folder
 from skdistill.latents import at_least_float32
+from skdistill.names import class_folder
 
 __all__ = ["describe_run"]
 

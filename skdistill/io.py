@@ -22,7 +22,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import warnings
 from contextlib import contextmanager, suppress
@@ -30,82 +29,13 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from skdistill.names import class_folder, class_folders
+from skdistill.atomic import error_naming, is_partial, write_atomically
+from skdistill.names import class_folders
+from skdistill.pictures import draw_grid, encode_png
 from skdistill.rows import hash_rows
 
-__all__ = [
-    "RunDirectory",
-    "atomic_file",
-    "class_folder",
-    "draw_grid",
-    "fingerprint",
-    "load_distilled",
-    "read_manifest",
-    "settings_in",
-    "write_atomically",
-]
-
-GRID_COLUMNS = 20
-GRID_CELL = 48
-LONGEST_CAPTION = 24
-PARTIAL_NAME = re.compile(r"\..+\.\d+\.partial", re.DOTALL)
-
-
-@contextmanager
-def atomic_file(path):
-    """Open a file under a temporary name, and rename it once it is written.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made where it is missing.
-
-    Yields
-    ------
-    file : binary file
-        To write into.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; it names the file, which then is as it was before.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            # Some disks tell only now that they are full, and names may reach them before content.
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _naming(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_atomically(path, data):
-    """Write a file under a temporary name, then rename it.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made where it is missing.
-
-    data : bytes
-        What to write.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; it names the file, which then is as it was before.
-    """
-    with atomic_file(path) as file:
-        file.write(data)
+__all__ = ["RunDirectory", "fingerprint", "load_distilled", "read_manifest", "settings_in"]
 
 
 def fingerprint(rows, classes, labels):
@@ -250,7 +180,7 @@ def settings_in(out_dir):
     path = Path(out_dir)
     if path.exists() and not path.is_dir():
         raise ValueError(f"out_dir={str(path)!r} is no folder; give a new one.")
-    if not path.exists() or all(map(_is_partial, path.iterdir())):
+    if not path.exists() or all(map(is_partial, path.iterdir())):
         return None
     try:
         return _read_manifest(path)["settings"]
@@ -258,43 +188,6 @@ def settings_in(out_dir):
         raise ValueError(
             f"out_dir={str(path)!r} is not empty and holds no run ({error}); give a new folder."
         ) from error
-
-
-def draw_grid(pixels, labels, classes, path):
-    """Draw the samples of each class in a row, small ones enlarged.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (n_samples, height, width) or (n_samples, height, width, channels)
-        Images of dtype uint8.
-
-    labels : ndarray of shape (n_samples,)
-        Class of each image, as a place in `classes`.
-
-    classes : sequence
-        Labels, a row each.
-
-    path : Path
-        The PNG file to write. At most the first 20 images of a class are drawn.
-    """
-    height, width = pixels.shape[1:3]
-    scale = max(1, GRID_CELL // max(height, width))
-    cell = (width * scale, height * scale)
-    font = ImageFont.load_default(size=max(12, cell[1] // 3))
-    names = [_caption(label) for label in classes]
-    margin = 16 + max(int(font.getlength(name)) for name in names)
-    gap = 4
-    columns = min(GRID_COLUMNS, int(np.bincount(labels).max()))
-    size = (margin + columns * (cell[0] + gap), gap + len(names) * (cell[1] + gap))
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    for k, name in enumerate(names):
-        top = gap + k * (cell[1] + gap)
-        draw.text((8, top + cell[1] / 2), name, fill="black", font=font, anchor="lm")
-        for column, image in enumerate(pixels[labels == k][:columns]):
-            picture = _picture(image).resize(cell, Image.Resampling.BICUBIC)
-            sheet.paste(picture.convert("RGB"), (margin + column * (cell[0] + gap), top))
-    write_atomically(path, _png(sheet))
 
 
 class RunDirectory:
@@ -526,7 +419,7 @@ class RunDirectory:
 
     def _write_images(self, places, X):
         for place, image in zip(places, self.data_format.to_uint8(X), strict=True):
-            data = _png(_picture(image))
+            data = encode_png(image)
             self._hashes[place] = hashlib.sha256(data).hexdigest()
             # Those that a run had written before it was killed stay as they are.
             if _hash_of(self._image(place)) != self._hashes[place]:
@@ -575,7 +468,7 @@ class RunDirectory:
     def _tidy(self):
         """Remove what a complete run needs no more, and what one that was killed left behind."""
         shutil.rmtree(self.path / "batches", ignore_errors=True)
-        for path in filter(_is_partial, self.path.rglob(".*.partial")):
+        for path in filter(is_partial, self.path.rglob(".*.partial")):
             with suppress(OSError):
                 path.unlink()
 
@@ -591,21 +484,6 @@ def _read_manifest(path):
         raise ValueError("its manifest.json names no settings") from error
 
 
-def _caption(label):
-    """Return a label as one line of a picture."""
-    text = "".join(c if c.isprintable() else "?" for c in str(label))
-    return text if len(text) <= LONGEST_CAPTION else f"{text[: LONGEST_CAPTION - 3]}..."
-
-
-def _naming(path, error):
-    """Return an error of the disk as one that names the file."""
-    return OSError(error.errno, error.strerror or str(error), str(path))
-
-
-def _is_partial(path):
-    return PARTIAL_NAME.fullmatch(path.name) is not None
-
-
 def _hash_of(path):
     """Return the sha256 of a file, None if it cannot be read."""
     try:
@@ -619,7 +497,7 @@ def _read_npz(path, *names):
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _naming(path, error) from error
+        raise error_naming(path, error) from error
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
@@ -629,17 +507,6 @@ def _read_npz(path, *names):
             f"{str(path)!r} cannot be read as an .npz file with {', '.join(names)}: "
             f"{str(error) or repr(error)}"
         ) from error
-
-
-def _picture(image):
-    """Return bytes of shape (height, width) or (height, width, channels) as a picture."""
-    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-
-
-def _png(picture):
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _npz(**arrays):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import clone
 
-from skdistill.io import atomic_file
+from skdistill.atomic import atomic_file
 
 __all__ = ["ClassProjectors", "LatentsOnDisk", "at_least_float32"]
 

@@ -34,8 +34,8 @@ from skdistill.backbones import DiTBackbone, write_card
 from skdistill.backbones.folder import WEIGHTS
 from skdistill.datasets import load_cifar10, load_digits_split, load_fashion_mnist
 from skdistill.generate import BatchedCalls
-from skdistill.io import draw_grid
 from skdistill.metrics import frechet_distance
+from skdistill.pictures import draw_grid
 from skdistill.pixels import from_networks, to_networks
 from skdistill.protocols import PROTOCOLS, judges
 from skdistill.subsets import RandomSubset

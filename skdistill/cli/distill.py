@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from skdistill.atomic import write_atomically
 from skdistill.cli.arguments import add_command, add_common_arguments, add_data_arguments
 from skdistill.cli.data import list_folder, load_split
 from skdistill.cli.distiller import (
@@ -23,7 +24,7 @@ from skdistill.cli.judging import (
 from skdistill.cli.output import line_width, print_json, say
 from skdistill.cli.settings import add_running_arguments, add_setting_arguments
 from skdistill.evaluation import format_accuracies
-from skdistill.io import settings_in, write_atomically
+from skdistill.io import settings_in
 
 QUICK_RIVALS = ("random real", "herding", "cluster means")
 

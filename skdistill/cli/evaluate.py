@@ -6,6 +6,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+from skdistill.atomic import write_atomically
 from skdistill.augmentation import AUGMENTATIONS
 from skdistill.baselines import rivals
 from skdistill.cli.arguments import (
@@ -26,7 +27,6 @@ from skdistill.cli.judging import (
 from skdistill.cli.output import line_width, print_json, to_json
 from skdistill.cli.values import count
 from skdistill.evaluation import format_accuracies, format_figures
-from skdistill.io import write_atomically
 from skdistill.metrics import compare_sets
 from skdistill.progress import progress_bar
 

@@ -9,7 +9,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from skdistill.io import fingerprint, write_atomically
+from skdistill.atomic import write_atomically
+from skdistill.io import fingerprint
 from skdistill.metrics import copying
 from skdistill.report.again import changed_settings, python_line, shell_line
 from skdistill.report.charts import accuracy_axis, histogram, lay_out_tree

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from skdistill.pictures import to_picture
 from skdistill.pixels import from_networks, to_networks
 
 __all__ = ["Picture", "pictures_of_rows", "read_picture"]
@@ -90,9 +91,7 @@ def pictures_of_rows(X, image_shape, value_range):
     """
     x = to_networks(X.reshape(-1, *image_shape), value_range)
     pixels = from_networks(x, (0.0, 255.0), shape=tuple(image_shape), dtype=np.uint8)
-    if pixels.ndim == 4 and pixels.shape[3] == 1:
-        pixels = pixels[..., 0]
-    return [_embedded(Image.fromarray(image)) for image in pixels]
+    return [_embedded(to_picture(image)) for image in pixels]
 
 
 def _embedded(image):
