@@ -41,7 +41,7 @@ def test_ctrl_c_in_training_names_the_folder_of_checkpoints(tmp_path, monkeypatc
 
     out = tmp_path / "backbone"
     sizes = ["--vae-steps", "3", "--width", "32", "--depth", "1", "--checkpoint-every", "1"]
-    monkeypatch.setattr("skdistill.training._dit_loss", lambda *_: interrupt)
+    monkeypatch.setattr("skdistill.training.run.dit_loss", lambda *_: interrupt)
     assert main(["pretrain", "digits", "--quiet", "--out", str(out), *sizes]) == 130
     folder = checkpoint_folder(out)
     assert (folder / "vae.safetensors").exists()

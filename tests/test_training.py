@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,10 @@ from safetensors.torch import load_file
 from sklearn.svm import SVC
 
 import skdistill
-from skdistill import training, training_loop
 from skdistill.datasets import load_digits_split
 from skdistill.pixels import from_networks, to_networks
-from skdistill.training import checkpoint_folder, pretrain
+from skdistill.training import checkpoint_folder, loop, pretrain
+from skdistill.training.dit import dit_loss
 
 TINY = {"vae_width": 8, "width": 32, "depth": 1, "batch_size": 16, "device": "cpu"}
 SHORT = TINY | {"vae_steps": 20, "steps": 60, "checkpoint_every": 5}
@@ -179,7 +180,7 @@ def test_a_tenth_of_the_labels_is_dropped_and_the_others_are_the_images_own():
             return SimpleNamespace(sample=torch.zeros_like(z))
 
     scheduler = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2")
-    loss = training._dit_loss(Recorder(), latents, labels, scheduler, {"batch_size": 100})
+    loss = dit_loss(Recorder(), latents, labels, scheduler, {"batch_size": 100})
     for _ in range(100):
         loss()
     own, condition = torch.cat(given, dim=1)
@@ -211,16 +212,16 @@ def test_labels_are_dropped_once_a_sample_in_a_run(small_images, tmp_path, monke
 
 def test_what_is_written_is_the_moving_average(small_images, tmp_path, monkeypatch):
     history = []
-    save = training_loop._save
+    save = loop._save
 
     def save_and_record(path, step, seconds, model, *rest):
         if path.stem == "dit":
             history.append(model.proj_out_2.weight.detach().clone())
         save(path, step, seconds, model, *rest)
 
-    monkeypatch.setattr(training_loop, "_save", save_and_record)
+    monkeypatch.setattr(loop, "_save", save_and_record)
     # So that the last checkpoint can be read.
-    monkeypatch.setattr(training.shutil, "rmtree", lambda folder: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda folder: None)
     settings = SHORT | {"vae_steps": 8, "steps": 8, "checkpoint_every": 1, "learning_rate": 0.03}
     out = pretrain(*small_images, tmp_path / "out", **settings, verbose=0)
 

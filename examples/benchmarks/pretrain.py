@@ -25,8 +25,8 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from results import table
 from torch import nn
 
-from skdistill import training
-from skdistill.training_loop import train
+from skdistill.training.dit import dit_loss, make_dit, use_plain_attention
+from skdistill.training.loop import train
 
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "pretrain.json"
@@ -61,12 +61,12 @@ def make_loss(channels, side, width, depth, patch_size):
     """Return a DiT as `pretrain` makes it, and the function that draws a batch and its loss."""
     settings = {"width": width, "depth": depth, "patch_size": patch_size, "dropout": 0.0}
     latents = torch.randn(1, 4 * BATCH, channels, side, side)
-    dit = training._make_dit(latents, 10, settings)
+    dit = make_dit(latents, 10, settings)
     scheduler = DDIMScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
     )
     labels = np.arange(latents.shape[1]) % 10
-    return dit, training._dit_loss(dit, latents, labels, scheduler, {"batch_size": BATCH})
+    return dit, dit_loss(dit, latents, labels, scheduler, {"batch_size": BATCH})
 
 
 def as_diffusers_has_it(dit):
@@ -151,7 +151,7 @@ def measure(shapes=SHAPES, *, rounds=5, n_steps=5):
         steps = {}
         for kind in (BEFORE, AFTER):
             dit, loss = make_loss(*shape)
-            (as_diffusers_has_it if kind == BEFORE else training._use_plain_attention)(dit)
+            (as_diffusers_has_it if kind == BEFORE else use_plain_attention)(dit)
             steps[kind] = partial(time_steps, dit, loss, n_steps)
         products = products_of(dit, loss)
         ratios[name] = {kind: [] for kind in steps}

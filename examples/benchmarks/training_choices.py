@@ -22,13 +22,15 @@ import torch
 from diffusers import DDIMScheduler
 from results import make_missing, mean_and_error, read_lines, table
 
-from skdistill import training, training_loop
 from skdistill.backbones import DiTBackbone, find_backbone
 from skdistill.datasets import load_digits_split
 from skdistill.generate import BatchedCalls, denoise, draw_noise, sample_generator
 from skdistill.metrics import frechet_distance
 from skdistill.pixels import from_networks, to_networks
 from skdistill.protocols import judges
+from skdistill.training import dit as training_dit
+from skdistill.training import loop as training_loop
+from skdistill.training.dit import LABEL_DROPOUT, SNR_CAP, dit_loss, make_dit, use_plain_attention
 
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "training_choices.jsonl"
@@ -67,12 +69,12 @@ def noise_loss(dit, latents, labels, scheduler):
         z, noise = latents[0, rows], torch.randn(len(rows), *latents.shape[2:])
         t = torch.randint(len(scheduler.alphas_cumprod), (len(rows),))
         alpha_bar = scheduler.alphas_cumprod[t][:, None, None, None]
-        dropped = torch.rand(len(rows)) < training.LABEL_DROPOUT
+        dropped = torch.rand(len(rows)) < LABEL_DROPOUT
         condition = labels[rows].masked_fill(dropped, dit.config.num_embeds_ada_norm)
         x_t = alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * noise
         error = (dit(x_t, t, condition).sample.float() - noise).square()
         snr = alpha_bar / (1 - alpha_bar)
-        return (snr.clamp(max=training.SNR_CAP) / snr.clamp(min=1e-8) * error).mean()
+        return (snr.clamp(max=SNR_CAP) / snr.clamp(min=1e-8) * error).mean()
 
     return loss
 
@@ -84,7 +86,7 @@ def train_variant(
     *,
     steps=STEPS,
     average=True,
-    weight=training._loss_weight,
+    weight=training_dit._loss_weight,
     rate=training_loop._rate,
     prediction_type="v_prediction",
     beta_schedule="squaredcos_cap_v2",
@@ -94,16 +96,16 @@ def train_variant(
     scheduler = DDIMScheduler(
         beta_schedule=beta_schedule, prediction_type=prediction_type, clip_sample=False
     )
-    training.set_seed(seed, 0)
-    dit = training._make_dit(latents, 10, SETTINGS)
-    training._use_plain_attention(dit)
+    training_loop.set_seed(seed, 0)
+    dit = make_dit(latents, 10, SETTINGS)
+    use_plain_attention(dit)
     scaled = scale * latents[None]
     if prediction_type == "epsilon":
         loss = noise_loss(dit, scaled, torch.from_numpy(labels), scheduler)
     else:
-        loss = training._dit_loss(dit, scaled, labels, scheduler, SETTINGS)
+        loss = dit_loss(dit, scaled, labels, scheduler, SETTINGS)
     with (
-        mock.patch.object(training, "_loss_weight", weight),
+        mock.patch.object(training_dit, "_loss_weight", weight),
         mock.patch.object(training_loop, "_rate", rate),
         tempfile.TemporaryDirectory() as folder,
     ):

@@ -1,4 +1,4 @@
-"""Train backbones on the user's own images: a small VAE, then a DiT in its latents."""
+"""A training run: what is asked for is checked, recorded, done in two stages and written."""
 
 import hashlib
 import json
@@ -8,27 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
+from diffusers import DDIMScheduler
 from diffusers import __version__ as diffusers_version
-from diffusers.models.attention_processor import AttnProcessor
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdistill.atomic import write_atomically
 from skdistill.backbones.card import write_card
-from skdistill.pixels import check_value_range, from_networks, infer_value_range, to_networks
-from skdistill.training_loop import set_seed, train
+from skdistill.pixels import check_value_range, infer_value_range
+from skdistill.training.dit import HEAD_DIM, dit_loss, make_dit, use_plain_attention
+from skdistill.training.loop import set_seed, train
+from skdistill.training.vae import (
+    NORM_GROUPS,
+    encode,
+    fold_scale,
+    make_vae,
+    n_channels,
+    reconstruction_rmse,
+    vae_loss,
+)
 from skdistill.validation import pick_device
 
 __all__ = ["checkpoint_folder", "pretrain"]
 
-HEAD_DIM = 32
-NORM_GROUPS = 8
-# Sampling the posterior then costs about 1% of the value range; its mode, used later, does not.
-KL_WEIGHT = 1e-3
-LABEL_DROPOUT = 0.1
-SNR_CAP = 5.0
-ENCODE_BATCH = 512
-# Images that tell the scale of latents.
-SCALE_ROWS = 10_000
 POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
@@ -229,9 +230,7 @@ def pretrain(
     if any(partial.glob("*.safetensors")):
         _check_same_run(partial / "run.json", run)
     else:
-        partial.mkdir(parents=True, exist_ok=True)
-        (partial / "run.tmp").write_text(_to_json(run), encoding="utf-8")
-        (partial / "run.tmp").replace(partial / "run.json")
+        write_atomically(partial / "run.json", _to_json(run).encode())
 
     loop = {
         "learning_rate": learning_rate,
@@ -247,23 +246,23 @@ def pretrain(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         seed = (random_state, 0)
         set_seed(*seed, 0)
-        vae = _make_vae(X, settings).to(device)
-        loss = _vae_loss(vae, X, settings)
+        vae = make_vae(X, settings).to(device)
+        loss = vae_loss(vae, X, settings)
         vae, vae_log = train(vae, loss, vae_steps, seed, partial / "vae.safetensors", **loop)
-        _fold_scale(vae, X, settings)
-        latents = _encode(vae, X, settings)
+        fold_scale(vae, X, settings)
+        latents = encode(vae, X, settings)
 
         seed = (random_state, 1)
         set_seed(*seed, 0)
-        dit = _make_dit(latents, len(classes), settings).to(device)
+        dit = make_dit(latents, len(classes), settings).to(device)
         if device.type == "cpu":
-            _use_plain_attention(dit)
-        loss = _dit_loss(dit, latents, np.searchsorted(classes, y), scheduler, settings)
+            use_plain_attention(dit)
+        loss = dit_loss(dit, latents, np.searchsorted(classes, y), scheduler, settings)
         dit, dit_log = train(dit, loss, steps, seed, partial / "dit.safetensors", **loop)
 
     run["vae"] = vae_log
     run["dit"] = dit_log
-    run["reconstruction_rmse"] = _reconstruction_rmse(vae, X, latents[0], settings)
+    run["reconstruction_rmse"] = reconstruction_rmse(vae, X, latents[0], settings)
     run["machine"] = _describe(device)
     if command is None:
         arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
@@ -376,17 +375,13 @@ def _architecture(X, latent_channels, downsamplings, vae_width, width, depth, pa
     if vae_width % NORM_GROUPS:
         raise ValueError(f"vae_width must be a multiple of {NORM_GROUPS}, got {vae_width}.")
     return {
-        "latent_channels": latent_channels or (4 if _n_channels(X) == 1 else 8),
+        "latent_channels": latent_channels or (4 if n_channels(X) == 1 else 8),
         "downsamplings": downsamplings,
         "vae_width": vae_width,
         "width": width,
         "depth": depth or (3, 6, 8)[tier],
         "patch_size": patch_size,
     }
-
-
-def _n_channels(X):
-    return 1 if X.ndim == 3 else X.shape[3]
 
 
 def _fingerprint(X, y):
@@ -421,149 +416,3 @@ def _describe(device):
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s'[: threads > 1]}" if device.type == "cpu" else device.type
-
-
-def _make_vae(X, settings):
-    n_levels = settings["downsamplings"] + 1
-    return AutoencoderKL(
-        in_channels=_n_channels(X),
-        out_channels=_n_channels(X),
-        down_block_types=["DownEncoderBlock2D"] * n_levels,
-        up_block_types=["UpDecoderBlock2D"] * n_levels,
-        block_out_channels=[settings["vae_width"] * 2**level for level in range(n_levels)],
-        latent_channels=settings["latent_channels"],
-        norm_num_groups=NORM_GROUPS,
-        sample_size=X.shape[1],
-        scaling_factor=1.0,
-        mid_block_add_attention=False,
-    )
-
-
-def _make_dit(latents, n_classes, settings):
-    """Make a DiT that starts, as its authors advise, with every block the identity."""
-    dit = DiTTransformer2DModel(
-        num_attention_heads=settings["width"] // HEAD_DIM,
-        attention_head_dim=HEAD_DIM,
-        in_channels=latents.shape[2],
-        num_layers=settings["depth"],
-        dropout=settings["dropout"],
-        sample_size=latents.shape[-1],
-        patch_size=settings["patch_size"],
-        num_embeds_ada_norm=n_classes,
-        norm_elementwise_affine=False,
-        # Its approximation by tanh, the default, takes four times as long on the CPU.
-        activation_fn="gelu",
-    )
-    for module in dit.modules():
-        if isinstance(module, torch.nn.Linear):
-            torch.nn.init.xavier_uniform_(module.weight)
-            torch.nn.init.zeros_(module.bias)
-    for block in dit.transformer_blocks:
-        torch.nn.init.normal_(block.norm1.emb.class_embedder.embedding_table.weight, std=0.02)
-        torch.nn.init.normal_(block.norm1.emb.timestep_embedder.linear_1.weight, std=0.02)
-        torch.nn.init.normal_(block.norm1.emb.timestep_embedder.linear_2.weight, std=0.02)
-        torch.nn.init.zeros_(block.norm1.linear.weight)
-        # It would draw anew in every block which labels to drop: the loss drops them once a sample.
-        block.norm1.emb.class_embedder.eval()
-    torch.nn.init.zeros_(dit.proj_out_1.weight)
-    torch.nn.init.zeros_(dit.proj_out_2.weight)
-    return dit
-
-
-def _use_plain_attention(dit):
-    """Have a DiT compute attention by plain products, in place.
-
-    On a CPU the fused kernels lose at the few dozen tokens of a small backbone.
-    """
-    for block in dit.transformer_blocks:
-        block.attn1.set_processor(AttnProcessor())
-
-
-def _vae_loss(vae, X, settings):
-    """Return a function that draws a batch of images and gives the loss of `vae` on it."""
-    batch_size = min(settings["batch_size"], len(X))
-
-    def loss():
-        rows = torch.randperm(len(X))[:batch_size].numpy()
-        x = torch.from_numpy(to_networks(X[rows], settings["value_range"])).to(vae.device)
-        if settings["flip"]:
-            mirrored = torch.rand(batch_size, 1, 1, 1, device=x.device) < 0.5
-            x = torch.where(mirrored, x.flip(-1), x)
-        posterior = vae.encode(x).latent_dist
-        error = (vae.decode(posterior.sample()).sample.float() - x).square().mean()
-        return error + KL_WEIGHT * posterior.kl().mean() / x[0].numel()
-
-    return loss
-
-
-def _loss_weight(snr):
-    """Return the min-SNR weights of errors in the velocity."""
-    return snr.clamp(max=SNR_CAP) / (snr + 1)
-
-
-def _dit_loss(dit, latents, labels, scheduler, settings):
-    """Return a function that draws a batch of latents and noise and gives the loss of `dit`."""
-    n_views, n_samples = latents.shape[:2]
-    batch_size, device = min(settings["batch_size"], n_samples), latents.device
-    labels = torch.from_numpy(labels).to(device)
-    alphas_cumprod = scheduler.alphas_cumprod.to(device)
-    spread = torch.arange(batch_size, device=device) / batch_size
-
-    def loss():
-        rows = torch.randperm(n_samples, device=device)[:batch_size]
-        z = latents[torch.randint(n_views, (batch_size,), device=device), rows]
-        # Timesteps spread evenly over the run make the loss less noisy than independent ones.
-        t = (torch.rand(1, device=device) + spread) % 1 * len(alphas_cumprod)
-        t = t.long().clamp(max=len(alphas_cumprod) - 1)
-        alpha_bar = alphas_cumprod[t][:, None, None, None]
-        alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-        noise = torch.randn_like(z)
-        dropped = torch.rand(batch_size, device=device) < LABEL_DROPOUT
-        condition = labels[rows].masked_fill(dropped, dit.config.num_embeds_ada_norm)
-        v = dit(alpha * z + sigma * noise, t, condition).sample.float()
-        weight = _loss_weight(alpha_bar / (1 - alpha_bar))
-        return (weight * (v - (alpha * noise - sigma * z)).square()).mean()
-
-    return loss
-
-
-@torch.no_grad()
-def _encode(vae, X, settings):
-    """Return latents of shape (n_views, n_samples, ...): of the images, and mirrored if wanted."""
-    latents = []
-    for start in range(0, len(X), ENCODE_BATCH):
-        x = to_networks(X[start : start + ENCODE_BATCH], settings["value_range"])
-        x = torch.from_numpy(x).to(vae.device)
-        views = [x, x.flip(-1)] if settings["flip"] else [x]
-        latents.append(torch.stack([vae.encode(view).latent_dist.mode() for view in views]))
-    return torch.cat(latents, dim=1)
-
-
-@torch.no_grad()
-def _fold_scale(vae, X, settings):
-    """Make the latents of `vae` zero in mean and unit in variance, channel by channel, in place."""
-    # So many images tell a mean and a deviation to a fraction of a per cent.
-    few = X[np.linspace(0, len(X) - 1, min(len(X), SCALE_ROWS)).astype(int)]
-    latents = _encode(vae, few, settings).transpose(0, 2).flatten(1)
-    mean, std = latents.mean(1), latents.std(1).clamp(min=1e-6)
-    into, back = vae.quant_conv, vae.post_quant_conv
-    # quant_conv gives the means and then the log variances of the posterior.
-    into.weight /= torch.cat([std, torch.ones_like(std)])[:, None, None, None]
-    into.bias /= torch.cat([std, torch.ones_like(std)])
-    into.bias -= torch.cat([mean / std, 2 * std.log()])
-    back.bias += back.weight[:, :, 0, 0] @ mean
-    back.weight *= std[:, None, None]
-    # Rounded now, so that the DiT learns the latents of the VAE that is written.
-    vae.half().float()
-
-
-@torch.no_grad()
-def _reconstruction_rmse(vae, X, latents, settings):
-    """Return the root mean squared error of decoded latents, in the units of `X`."""
-    total = 0.0
-    for start in range(0, len(X), ENCODE_BATCH):
-        rows = slice(start, start + ENCODE_BATCH)
-        x = vae.decode(latents[rows]).sample.float().cpu().numpy()
-        x = from_networks(x, settings["value_range"], shape=X.shape[1:], dtype=np.float64)
-        total += np.square(x - X[rows]).sum()
-    return float(f"{np.sqrt(total / X.size):.4g}")

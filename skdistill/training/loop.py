@@ -7,8 +7,9 @@ import time
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from skdistill.atomic import write_atomically
 from skdistill.progress import progress_bar
 
 __all__ = ["set_seed", "train"]
@@ -122,10 +123,7 @@ def _save(path, step, seconds, model, average, optimizer, losses):
         tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    # Renaming a whole file leaves either the old checkpoint or the new one, whenever it is killed.
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, {"step": str(step), "seconds": str(seconds)})
-    temporary.replace(path)
+    write_atomically(path, save(tensors, {"step": str(step), "seconds": str(seconds)}))
 
 
 def _load(path, model, average, optimizer, losses):
