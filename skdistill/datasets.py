@@ -18,6 +18,7 @@ from skdistill.folders import IMAGE_SUFFIXES, find_images, read_image
 from skdistill.progress import progress_bar
 
 __all__ = [
+    "SPLITS",
     "list_image_folder",
     "load_cifar10",
     "load_digits_split",
@@ -316,6 +317,14 @@ def list_image_folder(folder):
     found, _ = _find_classes(folder)
     paths = [str(path) for paths in found.values() for path in paths]
     return np.array(paths, dtype=object), np.repeat(list(found), [len(p) for p in found.values()])
+
+
+# What comes with a test part, by the names that commands, protocols and benchmarks know it by.
+SPLITS = {
+    "digits": load_digits_split,
+    "fashion-mnist": load_fashion_mnist,
+    "cifar10": load_cifar10,
+}
 
 
 def _find_classes(folder):

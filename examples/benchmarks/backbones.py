@@ -32,7 +32,7 @@ from sklearn.model_selection import train_test_split
 from skdistill import ManifoldGDDistiller
 from skdistill.backbones import DiTBackbone, write_card
 from skdistill.backbones.folder import WEIGHTS
-from skdistill.datasets import load_cifar10, load_digits_split, load_fashion_mnist
+from skdistill.datasets import SPLITS
 from skdistill.generate import BatchedCalls
 from skdistill.metrics import frechet_distance
 from skdistill.pictures import draw_grid
@@ -40,11 +40,8 @@ from skdistill.pixels import from_networks, to_networks
 from skdistill.protocols import PROTOCOLS, judges
 from skdistill.subsets import RandomSubset
 
-LOADERS = {
-    "digits": ("digits", load_digits_split),
-    "fashion": ("fashion-mnist", load_fashion_mnist),
-    "cifar10": ("cifar10", load_cifar10),
-}
+# What each backbone was trained on.
+DATA = {"digits": "digits", "fashion": "fashion-mnist", "cifar10": "cifar10"}
 N_SAMPLES = 10_000
 IPC = 50
 SEEDS = range(3)
@@ -62,8 +59,8 @@ class Measurement:
 
     def __init__(self, name, folder):
         self.folder = folder
-        self.protocol, load = LOADERS[name]
-        self.X, self.X_test, self.y, self.y_test = load()
+        self.protocol = DATA[name]
+        self.X, self.X_test, self.y, self.y_test = SPLITS[DATA[name]]()
         student = next(iter(judges(self.protocol)))
         # Compiling costs as much as it saves on images as small as the digits.
         self.student_name, compiled = student, name != "digits"
@@ -192,7 +189,7 @@ def evaluation(raw, folder, student):
 def main():
     """Measure what is missing and write the card."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
-    parser.add_argument("name", choices=LOADERS)
+    parser.add_argument("name", choices=DATA)
     parser.add_argument("--folder", type=Path, help="of the backbone; the shipped one if unset")
     options = parser.parse_args()
     folder = options.folder or WEIGHTS / options.name

@@ -26,11 +26,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from results import make_missing, mean_and_error, read_lines, table
+from results import TITLES, make_missing, mean_and_error, read_lines, table
 from sklearn.base import clone
 
 from skdistill.baselines import rivals
-from skdistill.datasets import load_cifar10, load_digits_split, load_fashion_mnist
+from skdistill.datasets import SPLITS
 from skdistill.matching import DistributionMatching
 from skdistill.metrics import compare_sets
 from skdistill.protocols import PROTOCOLS, judges
@@ -41,12 +41,6 @@ ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "judges.jsonl"
 PAGE = ROOT / "docs" / "benchmarks" / "judges.md"
 SEEDS = range(5)
-LOADERS = {
-    "digits": load_digits_split,
-    "fashion-mnist": load_fashion_mnist,
-    "cifar10": load_cifar10,
-}
-TITLES = {"digits": "digits", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 # Accuracies in per cent of the ConvNet-3, mean and deviation, of all data and of 10 random images.
 PUBLISHED = {
     ("fashion-mnist", "ConvNet-3", "all"): "93.5 ± 0.1 [1]",
@@ -90,7 +84,7 @@ def cells():
             for rival in [*rivals(), "DM"]:
                 names += [f"rivals/{data}/{ipc}/{rival}/{s}/{seed}" for s in rival_students(data)]
         names += [f"metrics/digits/{pair}/{seed}" for pair in PAIRS]
-    for data in LOADERS:
+    for data in SPLITS:
         for student in judges(data):
             for training in ("random 10", "all"):
                 # A logistic regression draws nothing: on all of the data its seeds are one.
@@ -107,7 +101,7 @@ def rival_students(data):
 @functools.cache
 def load(data):
     """Return training images, test images, training labels and test labels."""
-    return LOADERS[data]()
+    return SPLITS[data]()
 
 
 def measure(name):
@@ -199,7 +193,7 @@ def cell(results, prefix, key="accuracy", scale=100.0, decimals=1):
 def students_table(results):
     """Lay out the students' accuracies beside the published ones."""
     rows = []
-    for data in LOADERS:
+    for data in SPLITS:
         for student in judges(data):
             row = [TITLES[data], student]
             for training in ("all", "random 10"):

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 
+TITLES = {"digits": "digits", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+
 
 def read_lines(path):
     """Return the results of a file, by name."""

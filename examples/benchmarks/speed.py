@@ -32,7 +32,7 @@ import diffusers
 import numpy as np
 import published
 import torch
-from backbones import LOADERS
+from backbones import DATA
 from results import make_missing, mean_and_error, read_lines, table
 from scipy.linalg import subspace_angles
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,6 +42,7 @@ import skdistill.distiller
 import skdistill.generate
 from skdistill import ManifoldGDDistiller
 from skdistill.backbones import DiTBackbone, find_backbone, shipped_backbones
+from skdistill.datasets import SPLITS
 from skdistill.generate import BatchedCalls, denoise, make_scheduler, sample_generator
 from skdistill.guidance import Guidance, prepare_targets, radius_multipliers
 from skdistill.tangent import TangentProjector
@@ -327,7 +328,7 @@ def measure_angles(data, seed):
 
 def fitted_distiller(name, seed):
     """Return a distiller on 130 images a class of the data that a shipped backbone is for."""
-    X, _, y, _ = LOADERS[name][1]()
+    X, _, y, _ = SPLITS[DATA[name]]()
     rows = np.concatenate([np.flatnonzero(y == label)[:130] for label in np.unique(y)])
     distiller = ManifoldGDDistiller(
         max(BATCHES.values()),

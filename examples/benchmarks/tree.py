@@ -18,12 +18,12 @@ stopped at any time. ``--page`` writes the table from what is there.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 import sklearn
+from results import make_missing, mean_and_error, read_lines, table
 from sklearn.cluster import BisectingKMeans, KMeans
 from threadpoolctl import threadpool_limits
 
@@ -55,10 +55,15 @@ def mixture(n, n_features, seed):
     return means[cluster] + scales * rng.normal(size=(n, n_features))
 
 
-def cells():
-    """Return all (size, n_init, seed), in the order in which they are measured."""
+def name_of(size, n_init, seed):
+    """Return the name of a result."""
+    return "/".join(map(str, (*size, n_init, seed)))
+
+
+def names():
+    """Return the names of all results, in the order in which they are measured."""
     return [
-        (size, n_init, seed)
+        name_of(size, n_init, seed)
         for size, n_seeds in SIZES.items()
         for n_init in n_seeds
         for seed in range(n_seeds[n_init])
@@ -76,76 +81,60 @@ def seconds_and_sse(estimator, X):
     return seconds, estimator.inertia_
 
 
-def measure(size, n_init, seed):
+def measure(name):
     """Return the ratios of our time and SSE to those of each rival, as a dict."""
-    n, n_features, n_leaves = size
+    n, n_features, n_leaves, n_init, seed = map(int, name.split("/"))
     X = mixture(n, n_features, seed)
     settings = {"n_init": n_init, "random_state": seed}
     estimators = {"ours": HierarchicalIPC(n_leaves, **settings)}
-    for name, (rival, params) in RIVALS.items():
-        estimators[name] = rival(n_leaves, **params, **settings)
+    for rival_name, (rival, params) in RIVALS.items():
+        estimators[rival_name] = rival(n_leaves, **params, **settings)
     with threadpool_limits(1):
         # What a first fit has to load or set up is no part of any estimator's time.
         for estimator in estimators.values():
             sklearn.clone(estimator).set_params(n_init=1).fit(X[:n_leaves])
-        names = list(estimators)
+        order = list(estimators)
         found = {
             name: seconds_and_sse(estimators[name], X)
-            for name in (reversed(names) if seed % 2 else names)
+            for name in (reversed(order) if seed % 2 else order)
         }
     seconds, sse = found.pop("ours")
     return {
-        "size": size,
-        "n_init": n_init,
-        "seed": seed,
         "scikit-learn": sklearn.__version__,
         "time": {name: round(seconds / found[name][0], 4) for name in RIVALS},
         "sse": {name: round(sse / found[name][1], 6) for name in RIVALS},
     }
 
 
-def read_raw():
-    """Return the results that are there, by (size, n_init, seed)."""
-    lines = RAW.read_text(encoding="utf-8").splitlines() if RAW.exists() else []
-    results = map(json.loads, lines)
-    return {(tuple(r["size"]), r["n_init"], r["seed"]): r for r in results}
-
-
 def ratios(results, size, n_init, figure, rival):
     """Return the ratio to a rival for each seed, "time" or "sse"."""
-    return [
-        result[figure][rival]
-        for key, result in sorted(results.items())
-        if key[:2] == (size, n_init)
-    ]
+    made = [name_of(size, n_init, seed) for seed in range(SIZES[size][n_init])]
+    return [results[name][figure][rival] for name in made if name in results]
 
 
-def table(results):
+def ratio_table(results):
     """Lay out the median time ratio and the mean SSE ratio to each rival."""
     header = ["rows; features; leaves", "restarts", "seeds"]
     header += [f"{figure}: {rival}" for figure in ("time", "SSE") for rival in RIVALS]
     rows = []
-    for size, n_init in dict.fromkeys(key[:2] for key in sorted(results)):
+    for size, n_init in [(size, n_init) for size, n_seeds in SIZES.items() for n_init in n_seeds]:
         n, n_features, n_leaves = size
         row = [f"{n:,}; {n_features:,}; {n_leaves}", str(n_init)]
         row.append(str(len(ratios(results, size, n_init, "time", "KMeans"))))
         for rival in RIVALS:
             times = ratios(results, size, n_init, "time", rival)
             row.append(f"{np.median(times):.2f} ({min(times):.2f} to {max(times):.2f})")
-        for rival in RIVALS:
-            sse = ratios(results, size, n_init, "sse", rival)
-            error = np.std(sse, ddof=1) / np.sqrt(len(sse)) if len(sse) > 1 else np.nan
-            row.append(f"{np.mean(sse):.4f} ± {error:.4f}")
+        sse = [ratios(results, size, n_init, "sse", rival) for rival in RIVALS]
+        row += [mean_and_error(values, 4) for values in sse]
         rows.append(row)
-    lines = [f"| {' | '.join(header)} |", "|---|" + "---:|" * (len(header) - 1)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    return table(header, rows)
 
 
 def page(results):
     """Return the page."""
     versions = sorted({result["scikit-learn"] for result in results.values()})
     return TEMPLATE.format(
-        table=table(results), versions=" and ".join(versions), n_clusters=N_CLUSTERS
+        table=ratio_table(results), versions=" and ".join(versions), n_clusters=N_CLUSTERS
     )
 
 
@@ -177,15 +166,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
     parser.add_argument("--page", action="store_true", help="only write the table")
     options = parser.parse_args()
-    for cell in cells() if not options.page else ():
-        if cell in read_raw():
-            continue
-        result = measure(*cell)
-        with RAW.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
-        print(json.dumps(result), flush=True)
-    print(table(read_raw()))
-    PAGE.write_text(page(read_raw()), encoding="utf-8")
+    if not options.page:
+        make_missing(RAW, names(), measure)
+    text = page(read_lines(RAW))
+    PAGE.write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

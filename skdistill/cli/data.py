@@ -5,21 +5,7 @@ from pathlib import Path
 
 from sklearn.model_selection import train_test_split
 
-from skdistill.datasets import (
-    list_image_folder,
-    load_cifar10,
-    load_digits_split,
-    load_fashion_mnist,
-    load_image_folder,
-    load_npz,
-)
-
-# Data sets that come with a test part.
-KNOWN = {
-    "digits": load_digits_split,
-    "fashion-mnist": load_fashion_mnist,
-    "cifar10": load_cifar10,
-}
+from skdistill.datasets import SPLITS, list_image_folder, load_image_folder, load_npz
 
 
 def load(data, image_size, *, skip_bad_images=False, verbose=False):
@@ -30,7 +16,7 @@ def load(data, image_size, *, skip_bad_images=False, verbose=False):
     if Path(data).is_file():
         return load_npz(data)
     raise ValueError(
-        f"DATA={data!r} is neither {', '.join(map(repr, KNOWN))}, nor a folder, nor an .npz file."
+        f"DATA={data!r} is neither {', '.join(map(repr, SPLITS))}, nor a folder, nor an .npz file."
     )
 
 
@@ -40,10 +26,10 @@ def load_split(options, *, share_only=False):
     Commands that train share it, so that a backbone never sees what its samples are judged on. With
     `share_only`, --test may be a share of DATA and no other data.
     """
-    if options.data in KNOWN:
+    if options.data in SPLITS:
         if options.test is not None:
             raise ValueError(f"--test cannot be given with {options.data!r}, whose split is fixed.")
-        return KNOWN[options.data]()
+        return SPLITS[options.data]()
     share = _parse_share(options.test, share_only)
     # The test data too: a command reads all of its folders in the same way.
     reading = {

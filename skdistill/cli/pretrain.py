@@ -10,9 +10,10 @@ from skdistill.cli.arguments import (
     add_data_arguments,
     add_value_range_argument,
 )
-from skdistill.cli.data import KNOWN, load_split
+from skdistill.cli.data import load_split
 from skdistill.cli.output import print_json, say
 from skdistill.cli.values import count
+from skdistill.datasets import SPLITS
 from skdistill.training import checkpoint_folder, pretrain
 
 TEST_HELP = (
@@ -69,9 +70,9 @@ def add_parser(subparsers):
 def run(options):
     """Train a backbone on DATA; return the exit code."""
     X, _, y, _ = load_split(options, share_only=True)
-    if options.data in KNOWN:
+    if options.data in SPLITS:
         data = (
-            f"{options.data}, training part of skdistill.datasets.{KNOWN[options.data].__name__}()"
+            f"{options.data}, training part of skdistill.datasets.{SPLITS[options.data].__name__}()"
         )
     else:
         data = Path(options.data).name
