@@ -1,8 +1,10 @@
 """That the pages say what is there: their commands, and every public name."""
 
+import doctest
 import importlib
 import pkgutil
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -60,3 +62,19 @@ def test_every_listed_name_is_there():
             names = re.findall(r"^(?:   |\.\. data:: )(\w+)$", text, flags=re.M)
             assert names
             assert [name for name in names if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("script", ["benchmarks/study.py", "run_imagenette_dit_xl.py"])
+def test_the_papers_settings_in_the_guide_are_those_that_are_measured(script, monkeypatch):
+    guide = (ROOT / "docs" / "guide" / "tuning.rst").read_text(encoding="utf-8")
+    _, section = guide.split("The paper's settings\n")
+    names = dict(vars(skdistill))
+    for example in doctest.DocTestParser().get_examples(section):
+        exec(example.source, names)
+    guided = names["published"].get_params(deep=False)
+    path = ROOT / "examples" / script
+    monkeypatch.syspath_prepend(str(path.parent))
+    measured = runpy.run_path(str(path))["PUBLISHED"]
+    assert {name: repr(guided[name]) for name in measured} == {
+        name: repr(value) for name, value in measured.items()
+    }
