@@ -71,6 +71,9 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
     ------
     FloatingPointError
         If the loss is no longer finite; the last checkpoint stays as it was.
+
+    OSError
+        If a checkpoint cannot be written; it names the file, and the last one stays as it was.
     """
     parameters = list(model.parameters())
     device = parameters[0].device
