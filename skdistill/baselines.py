@@ -177,7 +177,7 @@ def rivals(
             ipc, backbone, random_state=random_state, **{**distiller_params, **settings}
         )
 
-    unguided = {"strength": 0.0, "normal_strength": 0.0, "refiner": None}
+    unguided = {"strength": 0.0, "normal_strength": 0.0, "refiner": "passthrough"}
     published_mgd = {
         "clusterer": KMeans(),
         "projector": "passthrough",
@@ -190,7 +190,7 @@ def rivals(
         "clip_guidance": False,
         "scheduler": "DDPMScheduler",
         "init_noise": 1.0,
-        "refiner": None,
+        "refiner": "passthrough",
     }
     return made | {
         "decoded centroids": distiller(clusterer=KMeans(), init_noise=0.0, **unguided),

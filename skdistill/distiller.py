@@ -59,6 +59,8 @@ __all__ = ["ManifoldGDDistiller"]
 RECONSTRUCTION_ROWS = 256
 # Real images of a class that a refined set is held against.
 REFERENCE_ROWS = 256
+# Height and width of the largest images that are refined unasked.
+LARGEST_REFINED = 32
 ROWS_SCORED_AT_ONCE = 1024
 
 
@@ -90,7 +92,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     projector : TangentProjector, "passthrough" or None, default=None
         Estimates the tangent spaces of each class. None is :class:`TangentProjector`;
-        "passthrough" guides in every direction, which with ``KMeans`` as the clusterer is MGD [2]_.
+        "passthrough" guides in every direction, which with ``KMeans`` as the clusterer and no
+        refiner is MGD [2]_.
 
     strength : float in [0, 1], default=0.5
         How far each guided step moves the clean prediction towards the centroid; 0 is unguided.
@@ -138,10 +141,10 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         How much of the noise schedule a sample starts from. 1 is pure noise. Less starts from the
         sample's centroid c, noised to this fraction of the schedule,
         :math:`x_t = \sqrt{\bar\alpha_t} c + \sqrt{1 - \bar\alpha_t} \epsilon`, and runs only
-        the steps that are left, as D4M [3]_ does with ``KMeans`` as the clusterer and
-        ``strength=0``. 0 denoises nothing: samples are the decoded centroids, and where there are
-        more samples than centroids they repeat. `guidance_interval` still counts from pure noise:
-        with ``init_noise=0.7``, 0.3 of the run are over at the start.
+        the steps that are left, as D4M [3]_ does with ``KMeans`` as the clusterer,
+        ``strength=0`` and no refiner. 0 denoises nothing: samples are the decoded centroids, and
+        where there are more samples than centroids they repeat. `guidance_interval` still counts
+        from pure noise: with ``init_noise=0.7``, 0.3 of the run are over at the start.
 
     scheduler : str or diffusers scheduler, default=None
         A class name of diffusers such as "DDIMScheduler", or a scheduler. None is the backbone's
@@ -150,10 +153,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     guidance_scale : float, default=None
         Classifier-free guidance; None for the backbone's own.
 
-    refiner : MatchingRefiner, default=None
+    refiner : MatchingRefiner, "passthrough" or None, default=None
         Moves the finished latents of a class, all of them together, until random networks take
-        the set for the class. It is not of the paper, needs a pretrained backbone and images, and
-        may cost several times what sampling does. None leaves the samples as they are.
+        the set for the class. It is not of the paper, needs a pretrained backbone, and may cost
+        several times what sampling does. "passthrough" leaves the samples as guidance made them.
+        None is ``MatchingRefiner()`` for backbones of images of at most 32 x 32 pixels, for which
+        it was measured, and "passthrough" for all others.
 
     class_map : mapping, default=None
         From the labels in `y` to indices or names of the backbone's classes; None matches names.
@@ -230,6 +235,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         The projector of each class, fitted when it is asked for; with "passthrough" it only
         measures distances.
 
+    refiner_ : MatchingRefiner or None
+        What refines each class.
+
     cluster_centers_ : ndarray of shape (n_centroids, n_latent_features)
         The IPC centroids, in latent space.
 
@@ -296,7 +304,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "init_noise": [Interval(Real, 0, 1, closed="both")],
         "scheduler": [str, HasMethods(["set_timesteps", "step"]), None],
         "guidance_scale": [Interval(Real, 0, None, closed="left"), None],
-        "refiner": [MatchingRefiner, None],
+        "refiner": [MatchingRefiner, StrOptions({"passthrough"}), None],
         "class_map": [Mapping, None],
         "value_range": ["array-like", None],
         "image_shape": ["array-like", None],
@@ -487,11 +495,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             samples = run.read()
         # Fixed whatever is there already, so that an interruption changes no batch.
         places = np.arange(len(plan.labels))
-        if self.refiner is None:
+        if self.refiner_ is None:
             batches = [places[part] for part in gen_batches(len(places), self.batch_size)]
         else:
             batches = np.split(places, np.flatnonzero(np.diff(plan.labels)) + 1)
-            n_calls += self.refiner.steps
+            n_calls += self.refiner_.steps
         batches = [batch for batch in batches if not samples.keys() >= set(batch.tolist())]
 
         calls = BatchedCalls(self.batch_size)
@@ -727,12 +735,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 )
         else:
             self._model_classes = self.backbone_.class_indices(self.classes_, self.class_map)
-        if self.refiner is not None and not hasattr(self.backbone_, "to_images"):
-            raise ValueError(
-                f"refiner={self.refiner!r} needs a backbone whose decoder can be followed "
-                f"backwards, as pretrained ones can; got {self.backbone!r}. refiner=None does "
-                "without."
-            )
+        self.refiner_ = self._refiner()
         # Here, so that what does not suit is found before the rows are encoded.
         self._scheduler()
         self.backbone_.to(self._device())
@@ -821,6 +824,22 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             return TangentProjector()
         return clone(self.projector)
 
+    def _refiner(self):
+        """Return what refines the classes, None for nothing."""
+        if _is_passthrough(self.refiner):
+            return None
+        possible = hasattr(self.backbone_, "to_images")
+        if self.refiner is None:
+            small = possible and max(self.backbone_.image_shape) <= LARGEST_REFINED
+            return MatchingRefiner() if small else None
+        if not possible:
+            raise ValueError(
+                f"refiner={self.refiner!r} needs a backbone whose decoder can be followed "
+                f"backwards, as pretrained ones can; got {self.backbone!r}. None and 'passthrough' "
+                "do without."
+            )
+        return clone(self.refiner)
+
     def _progress_bar(self, description, total, iterable=None):
         return progress_bar(iterable, description=description, total=total, verbose=self.verbose)
 
@@ -852,7 +871,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     def _sample_batch(self, plan, batch, calls, progress):
         """Generate the samples of one batch of the plan, in the caller's terms."""
         z = self._sample_latents(plan, batch, calls, progress)
-        if self.refiner is not None:
+        if self.refiner_ is not None:
             z = self._refine(z, int(plan.labels[batch][0]), calls, progress)
         return self._decode(z, calls)
 
@@ -863,8 +882,15 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Z = at_least_float32(self._latents[k][few.sort().values.numpy()])
         Z = torch.from_numpy(Z).reshape(-1, *self.backbone_.latent_shape)
         real = torch.from_numpy(self.backbone_.decode(Z, calls)).to(z)
-        progress = progress or (lambda: None)
-        return self.refiner.refine(z, real, self.backbone_.to_images, generator, progress)
+        return self.refiner_.refine(
+            z,
+            real,
+            self.backbone_.to_images,
+            generator,
+            # Where float16 overflows, gradients are lost.
+            dtype=torch.bfloat16 if self.dtype == "bfloat16" else torch.float32,
+            progress=progress or (lambda: None),
+        )
 
     def _decode(self, z, calls):
         """Return latents in the caller's terms."""
@@ -967,8 +993,8 @@ def _encode(fingerprint, x, backbone, calls):
     return backbone.encode(x, calls)
 
 
-def _is_passthrough(projector):
-    return isinstance(projector, str) and projector == "passthrough"
+def _is_passthrough(step):
+    return isinstance(step, str) and step == "passthrough"
 
 
 def _optional_X(transform):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 
 __all__ = [
     "DataFormat",
@@ -14,6 +15,8 @@ __all__ = [
     "infer_value_range",
     "to_networks",
 ]
+
+ROWS_AT_ONCE = 1024
 
 
 def infer_value_range(X):
@@ -222,10 +225,21 @@ def infer_format(
             # A few rows need not hold the darkest and the brightest value that there are.
             if low <= value_range[0] and value_range[1] <= high:
                 value_range = float(low), float(high)
-    data_format = DataFormat(row_shape, image_shape, rows.dtype, value_range, network_shape, resize)
+    whole = image_shape is not None and _are_whole(rows, value_range)
+    data_format = DataFormat(
+        row_shape, image_shape, rows.dtype, value_range, network_shape, resize, whole
+    )
     if network_shape is not None:
         _check_fits(data_format)
     return data_format
+
+
+def _are_whole(rows, value_range):
+    """Whether images of a floating dtype hold whole numbers only."""
+    if rows.dtype.kind != "f" or not all(float(bound).is_integer() for bound in value_range):
+        return False
+    batches = (rows[batch] for batch in gen_batches(len(rows), ROWS_AT_ONCE))
+    return all(np.array_equal(batch, np.rint(batch)) for batch in batches)
 
 
 def _check_fits(data_format):
@@ -273,6 +287,10 @@ class DataFormat:
 
     resize : {"bilinear", "bicubic", "nearest"} or None
         How images get to `network_shape` and back.
+
+    whole : bool
+        Whether images of a floating dtype are rounded to whole numbers, as those of an integer
+        dtype are.
     """
 
     row_shape: tuple
@@ -281,6 +299,7 @@ class DataFormat:
     value_range: tuple
     network_shape: tuple | None = None
     resize: str | None = None
+    whole: bool = False
 
     @property
     def channels_first(self):
@@ -333,6 +352,10 @@ class DataFormat:
             if x.shape[1] > self.channels_first[0]:
                 x = x.mean(axis=1, keepdims=True)
         X = from_networks(x, self.value_range, shape=self.image_shape, dtype=self.dtype)
+        if self.whole:
+            # What a decoder leaves of a pixel that is 0 in all real images is many standard
+            # deviations to whoever scales pixels by theirs.
+            X = np.rint(X)
         return X.reshape(len(X), *self.row_shape)
 
     def to_uint8(self, X):

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from skdistill.matching import RandomFeatures
 
@@ -50,9 +50,6 @@ class MatchingRefiner(BaseEstimator):
     width : int, default=64
         Channels of the random ConvNets.
 
-    dtype : {"float32", "bfloat16"}, default="float32"
-        In what their convolutions are computed, by autocast.
-
     See Also
     --------
     skdistill.matching.DistributionMatching : The same loss on pixels, from real images on.
@@ -60,8 +57,9 @@ class MatchingRefiner(BaseEstimator):
 
     Notes
     -----
-    An update costs three passes of the decoder and of a ConvNet over the n samples and one of the
-    ConvNet over the batch. Memory is that of `batch_size` samples.
+    An update costs a pass of the decoder and of a ConvNet over the n samples, forwards and
+    backwards, and one of the ConvNet over the batch. Memory is that of `batch_size` samples; more
+    than these are passed forwards twice.
 
     References
     ----------
@@ -93,7 +91,6 @@ class MatchingRefiner(BaseEstimator):
         "augmentation": ["array-like"],
         "depth": [None, Interval(Integral, 1, None, closed="left")],
         "width": [Interval(Integral, 1, None, closed="left")],
-        "dtype": [StrOptions({"float32", "bfloat16"})],
     }
 
     def __init__(
@@ -105,7 +102,6 @@ class MatchingRefiner(BaseEstimator):
         augmentation=("crop", "cutout", "scale", "rotate", "color"),
         depth=None,
         width=64,
-        dtype="float32",
     ):
         self.steps = steps
         self.learning_rate = learning_rate
@@ -113,9 +109,8 @@ class MatchingRefiner(BaseEstimator):
         self.augmentation = augmentation
         self.depth = depth
         self.width = width
-        self.dtype = dtype
 
-    def refine(self, z, real, decode, generator, progress=lambda: None):
+    def refine(self, z, real, decode, generator, *, dtype=torch.float32, progress=lambda: None):
         """Return the refined latents of a class.
 
         Parameters
@@ -131,6 +126,9 @@ class MatchingRefiner(BaseEstimator):
 
         generator : torch.Generator
             On the CPU; draws weights, batches and changes.
+
+        dtype : torch.dtype, default=torch.float32
+            In what the convolutions of the random ConvNets are computed, by autocast.
 
         progress : callable, default=does nothing
             Called after each step.
@@ -152,7 +150,7 @@ class MatchingRefiner(BaseEstimator):
             generator=generator,
             depth=self.depth,
             width=self.width,
-            dtype=getattr(torch, self.dtype),
+            dtype=dtype,
         )
         z = z.clone()
         optimizer = torch.optim.Adam([z], lr=self.learning_rate)
@@ -168,12 +166,16 @@ class MatchingRefiner(BaseEstimator):
     def _gradient(self, z, wanted, features, decode):
         """Return the loss's gradient in the latents, of which a slice at a time is decoded."""
         slices = list(gen_batches(len(z), self.batch_size))
-        with torch.no_grad():
-            found = torch.cat([features(decode(z[rows])) for rows in slices]).mean(dim=0)
+        found = None
+        if len(slices) > 1:
+            with torch.no_grad():
+                found = torch.cat([features(decode(z[rows])) for rows in slices]).mean(dim=0)
         gradient = torch.empty_like(z)
         for rows in slices:
             z_rows = z[rows].detach().requires_grad_()
+            seen = features(decode(z_rows))
+            mean = seen.detach().mean(dim=0) if found is None else found
             # The set's mean is linear in what each sample adds to it.
-            share = features(decode(z_rows)) @ (found - wanted) * (2.0 / len(z))
+            share = seen @ (mean - wanted) * (2.0 / len(z))
             (gradient[rows],) = torch.autograd.grad(share.sum(), z_rows)
         return gradient

@@ -62,6 +62,22 @@ def test_differences_are_paired_by_set(study):
     assert "| - unguided | - | - | -3.0 ± 0.0 | - | - | - |" in page
 
 
+def test_another_network_is_trained_on_the_default_and_the_best(study, monkeypatch, tmp_path):
+    """The default comes last here, and is among them."""
+    methods = [name for name in study.estimators("cifar10", 10, 0) if name != study.OURS]
+    results = {
+        f"accuracy/cifar10/10/{method}/ConvNet-3/{seed}/0": {"accuracy": 0.1 + 0.01 * place}
+        for seed in range(study.SEEDS["cifar10"])
+        for place, method in enumerate([study.OURS, *methods])
+    }
+    expected = [study.OURS, *methods[: -study.LEADERS - 1 : -1]]
+    assert study.leaders(results, "cifar10") == expected
+    del results[f"accuracy/cifar10/10/{methods[0]}/ConvNet-3/0/0"]
+    assert study.leaders(results, "cifar10") == []
+    monkeypatch.setattr(study, "RAW", tmp_path / "none.jsonl")
+    assert study.transfer_cells("cifar10") == study.transfer_cells("digits") == []
+
+
 def test_what_is_no_more_than_chance_is_not_called_ahead(study):
     assert not study.is_ahead(np.array([3.0]))
     assert not study.is_ahead(np.array([4.0, -2.0, 1.0]))

@@ -23,7 +23,7 @@ def test_every_setting_of_the_distiller_is_an_option():
     options = vars(_build_parser().parse_args(["distill", "data", "--out", "run"]))
     # The student is score's, and verbose is --quiet.
     names = {"random_state": "seed", "projector": "projection", "verbose": "quiet"}
-    names["refiner"] = "refine"
+    names["refiner"] = "refining"
     for name in ManifoldGDDistiller().get_params(deep=False).keys() - {"student"}:
         assert names.get(name, name) in options, name
 
@@ -61,6 +61,7 @@ def test_defaults_are_those_of_the_distiller():
         (["--jobs", "2"], "n_jobs", 2),
         (["--seed", "9"], "random_state", 9),
         (["--no-projection"], "projector", "passthrough"),
+        (["--no-refining"], "refiner", "passthrough"),
         (["--local-files-only"], "local_files_only", True),
     ],
 )
@@ -102,7 +103,7 @@ def test_labels_may_be_numbers():
     [
         (["--ipc", "bird=2"], "--ipc bird=2 is for no class of DATA, which has '7', 'cat', 'dog'."),
         (["--clusterer", "k-means", "--start-level", "1"], "--start-level needs --clusterer hiera"),
-        (["--refiner-steps", "3"], "--refiner-steps needs --refine."),
+        (["--no-refining", "--refiner-steps", "3"], "--refiner-steps cannot be given with --no-r"),
         (["--no-projection", "--n-components", "2"], "--n-components cannot be given with --no-pr"),
     ],
 )

@@ -68,3 +68,19 @@ def test_images_become_bytes_for_files():
     pixels = data_format.to_uint8(np.array([[[0.0, 8.0], [16.0, 99.0]]]))
     assert pixels.dtype == np.uint8
     assert pixels.tolist() == [[[0, 128], [255, 255]]]
+
+
+@pytest.mark.parametrize("largest", [1.0, 16.0])
+def test_whole_numbers_come_back_as_such_and_fractions_as_fractions(largest):
+    rows = np.array([[0.0, 1.0, largest, 1.0]])
+    x = np.array([[[[-0.96, 0.97], [0.99, 0.0]]]])
+    for known, is_whole in ((rows, True), (rows / 3, False)):
+        data_format = infer_format(known, (2, 2), value_range=(0, largest))
+        back = data_format.from_backbone(x)
+        assert back.dtype == rows.dtype
+        assert np.array_equal(back, np.rint(back)) == is_whole
+
+
+def test_a_range_with_fractions_is_no_reason_to_leave_it():
+    data_format = infer_format(np.zeros((1, 4)), (2, 2), value_range=(0.4, 0.6))
+    assert data_format.from_backbone(np.ones((1, 1, 2, 2))).max() == 0.6

@@ -97,7 +97,7 @@ def test_bad_settings_are_named(settings, message):
 
 
 def test_a_refined_set_is_nearer_to_its_class_and_stays_in_the_callers_terms():
-    plain, labels = distil(refiner=None).sample()
+    plain, labels = distil(refiner="passthrough").sample()
     refined, refined_labels = distil(refiner=MatchingRefiner(60, width=32)).sample()
     assert refined.dtype == X.dtype
     assert refined.min() >= 0.0
@@ -134,3 +134,14 @@ def test_its_settings_can_be_searched():
 def test_the_closed_form_cannot_be_refined():
     with pytest.raises(ValueError, match="needs a backbone whose decoder"):
         ManifoldGDDistiller(2, refiner=MatchingRefiner()).fit(X[FEW].reshape(80, -1), Y[FEW])
+
+
+def test_what_is_small_is_refined_unasked_and_nothing_else(monkeypatch):
+    default = distil(refiner=None)
+    assert default.refiner_.get_params() == MatchingRefiner().get_params()
+    assert default.refiner is None
+    monkeypatch.setattr("skdistill.distiller.LARGEST_REFINED", 7)
+    assert distil(refiner=None).refiner_ is None
+    assert distil(refiner="passthrough").refiner_ is None
+    table = ManifoldGDDistiller(2).fit(X[FEW].reshape(80, -1), Y[FEW])
+    assert table.refiner_ is None

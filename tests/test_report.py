@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, load_distilled
 from skdistill.cli import main
 from skdistill.metrics import copying
+from skdistill.refining import MatchingRefiner
 from skdistill.report import write_report
 from skdistill.report.again import python_line
 from skdistill.report.charts import accuracy_axis, histogram, lay_out_tree
@@ -333,6 +334,7 @@ class TestErrors:
         ({"clusterer": KMeans(), "projector": "passthrough", "ipc": 2}, 3),
         ({"clusterer": HierarchicalIPC(start_level=1), "guidance_interval": (0.1, 0.4)}, None),
         ({"scheduler": "DDIMScheduler", "annealing": None, "strength": 0.25}, None),
+        ({"refiner": "passthrough"}, None),
     ],
 )
 def test_the_line_of_python_makes_the_set_again(tmp_path, params, budget):
@@ -345,6 +347,20 @@ def test_the_line_of_python_makes_the_set_again(tmp_path, params, budget):
     again = eval(line)
     np.testing.assert_array_equal(again[0], X_syn)
     np.testing.assert_array_equal(again[1], y_syn)
+
+
+def test_the_line_of_python_names_the_refiner(tmp_path):
+    X, y = load_digits(n_class=2, return_X_y=True)
+    distiller = ManifoldGDDistiller(
+        1,
+        "digits",
+        refiner=MatchingRefiner(3, learning_rate=0.2),
+        num_inference_steps=2,
+        random_state=1,
+    ).fit(X.reshape(-1, 8, 8), y)
+    distiller.sample(out_dir=tmp_path / "run")
+    line = python_line(read_run(tmp_path / "run"))
+    assert "refiner=MatchingRefiner(learning_rate=0.2, steps=3)" in line
 
 
 def test_a_run_without_a_random_state_cannot_be_made_again(tmp_path):

@@ -23,7 +23,7 @@ PARTS = {
         KMeans: ({"clusterer": "k-means"}, ()),
     },
     "projector": {TangentProjector: ({"projection": True}, TANGENTS)},
-    "refiner": {MatchingRefiner: ({"refine": True}, REFINING)},
+    "refiner": {MatchingRefiner: ({"refining": True}, REFINING)},
 }
 # What a manifest has as Python writes it, and what it has beside the distiller's parameters.
 WRITTEN_OUT = (*PARTS, "guidance_interval", "class_map", "value_range", "image_shape")
@@ -133,26 +133,24 @@ def _clusterer(options):
 
 def _projector(options):
     """Return the projector of the options, None for the distiller's own."""
-    params = {name: getattr(options, name) for name in TANGENTS}
-    defaults = TangentProjector().get_params()
-    changed = [name for name in TANGENTS if params[name] != defaults[name]]
-    if options.projection:
-        return TangentProjector(**params) if changed else None
-    if changed:
-        raise ValueError(f"{_flag(changed[0])} cannot be given with --no-projection.")
-    return "passthrough"
+    return _optional_part(options, TangentProjector, TANGENTS, "projection")
 
 
 def _refiner(options):
-    """Return the refiner of the options, None where none is asked for."""
-    params = {name: getattr(options, name) for name in REFINING}
-    if options.refine:
-        return MatchingRefiner(**params)
-    defaults = MatchingRefiner().get_params()
-    changed = [name for name in REFINING if params[name] != defaults[name]]
+    """Return the refiner of the options, None for the distiller's own."""
+    return _optional_part(options, MatchingRefiner, REFINING, "refining", "refiner-")
+
+
+def _optional_part(options, kind, names, switch, prefix=""):
+    """Return a part of the distiller, None for its own; it is left out where its switch is off."""
+    params = {name: getattr(options, name) for name in names}
+    defaults = kind().get_params()
+    changed = [name for name in names if params[name] != defaults[name]]
+    if getattr(options, switch):
+        return kind(**params) if changed else None
     if changed:
-        raise ValueError(f"--refiner-{changed[0].replace('_', '-')} needs --refine.")
-    return None
+        raise ValueError(f"{_flag(prefix + changed[0])} cannot be given with --no-{switch}.")
+    return "passthrough"
 
 
 def _read(text):
@@ -175,7 +173,8 @@ def _options_of(part, kinds, run_dir, setting):
     if part is None:
         return {}
     if part == "passthrough":
-        return {"projection": False}
+        ((switch, _),) = kinds.values()
+        return dict.fromkeys(switch, False)
     estimator, params = part
     for kind, (options, names) in kinds.items():
         if kind.__name__ == estimator:

@@ -120,13 +120,18 @@ def _add_denoising_settings(group):
 def _add_refining_settings(group):
     defaults = MatchingRefiner().get_params()
     group.add_argument(
-        "--refine",
-        action="store_true",
-        help="move the finished samples of a class until random networks take the set for the "
-        "class; needs a pretrained backbone and several times the time",
+        "--no-refining",
+        dest="refining",
+        action="store_false",
+        help="leave the samples as guidance made them; by default, those of pretrained backbones "
+        "for at most 32 x 32 pixels are moved until random networks take them for their class",
     )
     group.add_argument(
-        "--refiner-steps", dest="steps", type=int, default=defaults["steps"], help="of each class"
+        "--refiner-steps",
+        dest="steps",
+        type=count,
+        default=defaults["steps"],
+        help="of each class; refines larger images as well",
     )
     group.add_argument(
         "--refiner-learning-rate",

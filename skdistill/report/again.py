@@ -7,8 +7,8 @@ from skdistill.distiller import ManifoldGDDistiller
 __all__ = ["changed_settings", "python_line", "shell_line"]
 
 # In the manifest these are as Python writes them, but for names of classes and "passthrough".
-WRITTEN_OUT = {"clusterer", "projector", "guidance_interval", "class_map", "value_range"}
-WRITTEN_OUT |= {"image_shape", "scheduler"}
+WRITTEN_OUT = {"clusterer", "projector", "refiner", "guidance_interval", "class_map"}
+WRITTEN_OUT |= {"value_range", "image_shape", "scheduler"}
 
 
 def changed_settings(settings):
