@@ -27,13 +27,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from results import make_missing, mean_and_error, read_lines, table
+from results import TITLES, make_missing, mean_and_error, read_lines, table
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector
 from skdistill.baselines import rivals
-from skdistill.datasets import load_cifar10, load_digits_split, load_fashion_mnist
+from skdistill.datasets import SPLITS
 from skdistill.matching import DistributionMatching
 from skdistill.metrics import compare_sets
 from skdistill.protocols import PROTOCOLS, judges
@@ -41,12 +41,6 @@ from skdistill.protocols import PROTOCOLS, judges
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "study.jsonl"
 PAGE = ROOT / "docs" / "benchmarks" / "study.md"
-LOADERS = {
-    "digits": load_digits_split,
-    "fashion-mnist": load_fashion_mnist,
-    "cifar10": load_cifar10,
-}
-TITLES = {"digits": "digits", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 BACKBONES = {"digits": "digits", "fashion-mnist": "fashion", "cifar10": "cifar10"}
 IPCS = (1, 10, 50)
 # Sets and, for each of them, students. Where a ConvNet takes a minute, not an hour's worth of them.
@@ -167,7 +161,7 @@ def all_judges(data):
 @functools.cache
 def load(data):
     """Return training images, test images, training labels and test labels."""
-    return LOADERS[data]()
+    return SPLITS[data]()
 
 
 @functools.cache
@@ -350,7 +344,7 @@ def ladder_table(results, data):
 def page(results):
     """Return the page of all data sets of which there are results."""
     parts = [HEAD]
-    for data in LOADERS:
+    for data in SPLITS:
         if not any(name.split("/")[1] == data for name in results):
             continue
         methods = list(estimators(data, 1, 0))
@@ -416,15 +410,15 @@ learns most from.
 def main():
     """Make what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
-    parser.add_argument("data", nargs="*", help=f"of {', '.join(LOADERS)}; all if unset")
+    parser.add_argument("data", nargs="*", help=f"of {', '.join(SPLITS)}; all if unset")
     parser.add_argument("--only", default="", metavar="REGEX", help="results to make")
     parser.add_argument("--list", action="store_true", help="name what is missing and stop")
     parser.add_argument("--page", action="store_true", help="only write the tables")
     options = parser.parse_args()
-    unknown = sorted(set(options.data) - set(LOADERS))
+    unknown = sorted(set(options.data) - set(SPLITS))
     if unknown:
-        parser.error(f"data={unknown[0]!r} must be of {', '.join(LOADERS)}")
-    for data in options.data or LOADERS:
+        parser.error(f"data={unknown[0]!r} must be of {', '.join(SPLITS)}")
+    for data in options.data or SPLITS:
         # The second list needs what the first one has brought.
         for wanted in (cells, transfer_cells):
             names = [name for name in wanted(data) if re.search(options.only, name)]
