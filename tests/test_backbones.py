@@ -362,6 +362,12 @@ def test_a_missing_backbone_is_refused_with_the_choices(name, tmp_path, monkeypa
         find_backbone(name)
 
 
+def test_only_hub_ids_have_revisions(dit_folder):
+    for backbone, kind in (("digits", "shipped"), (dit_folder, "a folder")):
+        with pytest.raises(ValueError, match=f"revision='v2' is for a hub id .* is {kind} and"):
+            find_backbone(backbone, revision="v2")
+
+
 def test_a_hub_id_out_of_reach_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="as a hub id it could not be had"):

@@ -67,6 +67,7 @@ def test_json_holds_the_same(capsys):
     [
         (["nowhere"], "backbone='nowhere' is neither .* shipped .* nor an existing folder"),
         (["--revision", "main"], "--revision='main' needs a BACKBONE"),
+        (["digits", "--revision", "main"], "revision='main' is for a hub id .* is shipped"),
     ],
 )
 def test_errors_name_what_was_given(arguments, message, capsys):

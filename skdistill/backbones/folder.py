@@ -75,13 +75,17 @@ def find_backbone(backbone, *, revision=None, local_files_only=False, weights=Tr
     Raises
     ------
     ValueError
-        If there is no such backbone, or it is of no kind that is supported.
+        If there is no such backbone, it is of no kind that is supported, or `revision` is given
+        for what is no hub id.
     """
     name = str(backbone)
-    if name in shipped_backbones():
-        return WEIGHTS / name
-    folder = Path(name).expanduser()
+    folder = WEIGHTS / name if name in shipped_backbones() else Path(name).expanduser()
     if name and folder.is_dir():
+        if revision is not None:
+            raise ValueError(
+                f"revision={revision!r} is for a hub id 'owner/name', but backbone={name!r} is "
+                f"{'shipped' if folder.parent == WEIGHTS else 'a folder'} and has no revisions."
+            )
         return folder
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
