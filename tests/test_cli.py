@@ -2,6 +2,7 @@ import argparse
 import io
 import json
 import os
+import subprocess
 import sys
 import warnings
 
@@ -28,6 +29,33 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"skdistill {skdistill.__version__}\n"
+
+
+ANSWERED_AT_ONCE = [
+    *(["--help"], ["--version"], [], ["unheard-of"]),
+    *([name, "--help"] for name in NAMES),
+    *(["distill"], ["distill", "--ipc", "a"], ["evaluate", "set", "digits", "--rivals", "none"]),
+]
+
+
+def test_help_version_and_wrong_usage_do_not_wait_for_what_computes():
+    program = f"""
+import sys
+from skdistill.cli import main
+for arguments in {ANSWERED_AT_ONCE}:
+    try:
+        main(arguments)
+    except SystemExit as answered:
+        print(answered.code, file=sys.stderr)
+    else:
+        sys.exit("not answered at once")
+print(*sorted({{"diffusers", "numpy", "scipy", "sklearn", "torch"}} & sys.modules.keys()))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == ""
+    codes = [int(line) for line in ran.stderr.splitlines() if line.isdecimal()]
+    assert codes == [0, 0, 2, 2, *([0] * len(NAMES)), 2, 2, 2]
 
 
 @pytest.mark.parametrize("columns", [50, 100])
@@ -196,7 +224,7 @@ def interrupt(*_, **__):
 
 def test_ctrl_c_before_anything_is_finished_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("skdistill.cli.distiller.ManifoldGDDistiller.fit", interrupt)
-    monkeypatch.setattr("skdistill.cli.pretrain.pretrain", interrupt)
+    monkeypatch.setattr("skdistill.training.pretrain", interrupt)
     for command in ("distill", "pretrain"):
         arguments = [command, "digits", "--out", str(tmp_path / "out")]
         assert main(arguments) == 130

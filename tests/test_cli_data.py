@@ -22,7 +22,7 @@ def test_a_backbone_is_trained_on_what_is_distilled_and_not_on_the_held_out_shar
         seen["distill"] = X, y
         raise ValueError("that is all")
 
-    monkeypatch.setattr("skdistill.cli.pretrain.pretrain", record_pretrain)
+    monkeypatch.setattr("skdistill.training.pretrain", record_pretrain)
     monkeypatch.setattr("skdistill.cli.distiller.ManifoldGDDistiller.fit", record_fit)
     arguments = [str(image_folder), "--test", "0.2", "--out", str(tmp_path / "out")]
     # Other seeds hold out the same images.

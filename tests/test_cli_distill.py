@@ -54,7 +54,7 @@ def test_each_line_of_the_table_is_trained_on_what_it_names(tmp_path, monkeypatc
     monkeypatch.setattr(Recorder, "fitted", [])
     monkeypatch.setattr(Recorder, "scored", [])
     monkeypatch.setattr(
-        "skdistill.cli.distill.pick_students", lambda *_, **__: {"recorder": Recorder()}
+        "skdistill.cli.judging.pick_students", lambda *_, **__: {"recorder": Recorder()}
     )
     run = tmp_path / "run"
     arguments = ["--ipc", "2", "--steps", "2", "--seed", "1", "--quiet", "--out", str(run)]
@@ -145,6 +145,7 @@ def test_quiet_says_nothing(tmp_path, capsys):
         (["digits", "--test", "0.2"], "--test cannot be given with 'digits'"),
         (["digits", "--ipc", "0"], "'ipc' parameter"),
         (["digits", "--backbone", "unheard-of"], "backbone='unheard-of' is neither"),
+        (["digits", "--revision", "v2"], "revision='v2' is for a hub id 'owner/name'"),
         (["digits", "--scheduler", "Nothing"], "scheduler='Nothing' is not "),
         (["digits", "--strength", "2"], "strength=2.0 must be in [0, 1]"),
         (["digits", "--device", "tpu9"], "device='tpu9' is not there"),

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
+from sklearn.utils._param_validation import StrOptions
 
+import skdistill
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector, load_distilled
 from skdistill.cli import _build_parser, main
 from skdistill.cli.distiller import make_distiller
+from skdistill.cli.signatures import defaults_of
+from skdistill.cli.values import ANNEALINGS
 from skdistill.io import read_manifest
 from skdistill.refining import MatchingRefiner
 
@@ -32,6 +36,28 @@ def test_defaults_are_those_of_the_distiller():
     params = distiller_of("--quiet").get_params(deep=False)
     expected = ManifoldGDDistiller(random_state=0, n_jobs=1).get_params(deep=False)
     assert params == expected
+
+
+def test_choices_are_those_that_the_estimators_take():
+    (subparsers,) = (a for a in _build_parser()._actions if isinstance(a.choices, dict))
+    options = {action.dest: action for action in subparsers.choices["distill"]._actions}
+    taken = {
+        name: {choice for part in parts if isinstance(part, StrOptions) for choice in part.options}
+        for estimator in (ManifoldGDDistiller, HierarchicalIPC)
+        for name, parts in estimator._parameter_constraints.items()
+    }
+    offered = {name: set(option.choices) for name, option in options.items() if option.choices}
+    # What is no estimator's parameter by that name.
+    del offered["clusterer"]
+    assert len(offered) > 5
+    assert offered == {name: taken[name] for name in offered}
+    assert set(ANNEALINGS) == taken["annealing"]
+
+
+@pytest.mark.parametrize("name", ["ManifoldGDDistiller", "HierarchicalIPC", "TangentProjector"])
+def test_defaults_in_a_signature_are_those_of_its_estimator(name):
+    estimator = getattr(skdistill, name)
+    assert defaults_of(estimator.__module__, name) == estimator().get_params(deep=False)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_iris
 
-from skdistill import load_distilled
+from skdistill import augmentation, load_distilled
 from skdistill.backbones import DiTBackbone, find_backbone
+from skdistill.baselines import rivals
 from skdistill.cli import main
+from skdistill.cli.evaluate import AUGMENTATIONS, DIFFUSION_RIVALS, PLAIN_RIVALS
 from skdistill.datasets import load_digits_split
 from skdistill.generate import BatchedCalls
 from skdistill.matching import DistributionMatching
@@ -108,6 +110,12 @@ def test_sets_are_compared_by_latents(digits_run, capsys):
     assert overall["mean_distance"] == pytest.approx(
         mean_distance(encode(X), encode(X_syn)), rel=1e-3
     )
+
+
+def test_what_help_offers_is_what_there_is():
+    assert (*PLAIN_RIVALS, *DIFFUSION_RIVALS) == tuple(rivals())
+    assert tuple(rivals(diffusion=False)) == PLAIN_RIVALS
+    assert tuple(augmentation.AUGMENTATIONS) == AUGMENTATIONS
 
 
 def test_a_table_is_judged_by_a_linear_student(tmp_path, capsys):

@@ -29,7 +29,7 @@ def test_a_diverged_training_is_one_line_and_code_1(tmp_path, monkeypatch, capsy
     def diverge(*_, **__):
         raise FloatingPointError("The dit diverged before step 5.")
 
-    monkeypatch.setattr("skdistill.cli.pretrain.pretrain", diverge)
+    monkeypatch.setattr("skdistill.training.pretrain", diverge)
     assert main(["pretrain", "digits", "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error == "skdistill pretrain: error: The dit diverged before step 5.\n"

@@ -2,7 +2,8 @@
 
 A command is a file of its own with ``add_parser(subparsers)``, which sets `run` and, where an
 interrupted run leaves something to go on from, `kept`, and where options decide the defaults of
-others, `defaults`.
+others, `defaults`. Modules that bring scikit-learn, PyTorch or diffusers are imported within those
+functions: help, the version and what is wrong with the arguments come at once.
 """
 
 import argparse
@@ -11,8 +12,6 @@ import shlex
 import sys
 import warnings
 
-import torch
-from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
 
 from skdistill import __version__
@@ -39,7 +38,6 @@ FAILURES = (
     FloatingPointError,
     ImportError,
     MemoryError,
-    torch.OutOfMemoryError,
 )
 
 
@@ -73,6 +71,8 @@ def main(arguments=None):
             options = parser.parse_args(arguments)
             options.command_line = command_line
             if getattr(options, "quiet", False):
+                from huggingface_hub.utils import disable_progress_bars
+
                 # Those of downloads.
                 disable_progress_bars()
             code = options.run(options)
@@ -87,6 +87,12 @@ def main(arguments=None):
             return _fail(options, error, 1)
         except ValueError as error:
             return _fail(options, error, 2)
+        except RuntimeError as error:
+            import torch
+
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise
+            return _fail(options, error, 1)
         except KeyboardInterrupt:
             _tell(f"\nInterrupted. {_how_to_go_on(options, command_line)}")
             return 130

@@ -20,6 +20,8 @@ exit codes:
   1    failed, such as for a full disk
   2    wrong usage, or unusable input
   130  interrupted"""
+# Seeds over which accuracies are measured.
+N_EVALUATIONS = 3
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -28,7 +30,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
         if (
             action.default is None
-            or action.const is True
+            or isinstance(action.const, bool)
             or isinstance(action.default, (tuple, list))
         ):
             return action.help

@@ -3,7 +3,6 @@
 import shutil
 import textwrap
 
-from skdistill.backbones import describe_backbone, shipped_backbones
 from skdistill.cli.arguments import add_command, add_json_argument
 from skdistill.cli.output import print_json
 
@@ -41,6 +40,8 @@ def add_parser(subparsers):
 
 def run(options):
     """Print what is shipped, or what one backbone holds; return the exit code."""
+    from skdistill.backbones import describe_backbone, shipped_backbones
+
     if options.backbone is None:
         if options.revision is not None:
             raise ValueError(f"--revision={options.revision!r} needs a BACKBONE, a hub id.")

@@ -4,27 +4,15 @@ import json
 from pathlib import Path
 
 from skdistill.atomic import write_atomically
-from skdistill.cli.arguments import add_command, add_common_arguments, add_data_arguments
-from skdistill.cli.data import list_folder, load_split
-from skdistill.cli.distiller import (
-    make_distiller,
-    settings_like,
-    warn_of_other_data,
-    warn_of_other_set,
+from skdistill.cli.arguments import (
+    N_EVALUATIONS,
+    add_command,
+    add_common_arguments,
+    add_data_arguments,
 )
 from skdistill.cli.drawing import add_drawing_arguments
-from skdistill.cli.judging import (
-    ALL,
-    N_EVALUATIONS,
-    measure_accuracies,
-    pick_students,
-    rival_sets,
-    seeds_of,
-)
-from skdistill.cli.output import line_width, print_json, say
+from skdistill.cli.output import ALL, line_width, print_json, say
 from skdistill.cli.settings import add_running_arguments, add_setting_arguments
-from skdistill.evaluation import format_accuracies
-from skdistill.io import settings_in
 
 QUICK_RIVALS = ("random real", "herding", "cluster means")
 
@@ -77,11 +65,17 @@ def add_parser(subparsers):
 def defaults(parser, options):
     """Take the defaults of the parser from the run that --like names."""
     if options.like is not None:
+        from skdistill.cli.distiller import settings_like
+
         parser.set_defaults(**settings_like(options.like))
 
 
 def run(options):
     """Distil DATA; return the exit code."""
+    from skdistill.cli.data import list_folder, load_split
+    from skdistill.cli.distiller import make_distiller, warn_of_other_data, warn_of_other_set
+    from skdistill.io import settings_in
+
     if options.seed is None:
         raise ValueError(f"--like {options.like} was made without an integer seed: give --seed.")
     # What is in the way there should be known before anything is computed.
@@ -118,6 +112,9 @@ def run(options):
 
 def _judge(options, real, test, distilled, distiller):
     """Measure what the set is worth, write that down and show it; return it."""
+    from skdistill.cli.judging import measure_accuracies, pick_students, rival_sets, seeds_of
+    from skdistill.evaluation import format_accuracies
+
     students = pick_students(options, real[0], value_range=distiller.value_range_)
     sets = {"ManifoldGD": lambda seed: distilled}
     sets |= rival_sets(QUICK_RIVALS, *real, distilled[1], options)

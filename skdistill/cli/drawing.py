@@ -2,11 +2,9 @@
 
 import argparse
 
-from skdistill import TangentProjector
 from skdistill.cli.settings import SETTINGS, add_setting
-from skdistill.cli.values import annealing, count
-from skdistill.guidance import ANNEALINGS, KERNELS
-from skdistill.refining import MatchingRefiner
+from skdistill.cli.signatures import defaults_of
+from skdistill.cli.values import ANNEALINGS, annealing, count
 
 
 def add_drawing_arguments(parser):
@@ -23,7 +21,7 @@ def _add_guidance_settings(group):
         group,
         "kernel",
         "how the pull depends on the distance to the centroid",
-        choices=tuple(KERNELS),
+        choices=("rbf", "laplace", "imq"),
     )
     add_setting(
         group, "bandwidth", "of the kernel, in local distances between real samples", type=float
@@ -59,7 +57,7 @@ def _add_guidance_settings(group):
 
 
 def _add_tangent_settings(group):
-    defaults = TangentProjector().get_params()
+    defaults = defaults_of("skdistill.tangent", "TangentProjector")
     group.add_argument(
         "--projection",
         action=argparse.BooleanOptionalAction,
@@ -118,7 +116,7 @@ def _add_denoising_settings(group):
 
 
 def _add_refining_settings(group):
-    defaults = MatchingRefiner().get_params()
+    defaults = defaults_of("skdistill.refining", "MatchingRefiner")
     group.add_argument(
         "--no-refining",
         dest="refining",

@@ -7,33 +7,31 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from skdistill.atomic import write_atomically
-from skdistill.augmentation import AUGMENTATIONS
-from skdistill.baselines import rivals
 from skdistill.cli.arguments import (
+    N_EVALUATIONS,
     add_command,
     add_common_arguments,
     add_data_arguments,
     add_value_range_argument,
 )
-from skdistill.cli.compared import is_run, load_compared, pick_space
-from skdistill.cli.judging import (
-    ALL,
-    N_EVALUATIONS,
-    measure_accuracies,
-    pick_students,
-    rival_sets,
-    seeds_of,
-)
-from skdistill.cli.output import line_width, print_json, to_json
+from skdistill.cli.output import ALL, line_width, print_json, to_json
 from skdistill.cli.values import count
-from skdistill.evaluation import format_accuracies, format_figures
-from skdistill.metrics import compare_sets
 from skdistill.progress import progress_bar
 
 # Classes that are shown side by side.
 N_COLUMNS = 12
-# Those of a matter of seconds.
-PLAIN_RIVALS = tuple(rivals(diffusion=False))
+# Those of skdistill.baselines.rivals; the plain ones are a matter of seconds.
+PLAIN_RIVALS = (
+    "random real",
+    "herding",
+    "k-center",
+    "k-means medoids",
+    "hierarchy medoids",
+    "cluster means",
+)
+DIFFUSION_RIVALS = ("decoded centroids", "D4M", "unguided", "MGD", "ManifoldGD")
+# Those of skdistill.augmentation.
+AUGMENTATIONS = ("flip", "crop", "cutout", "scale", "rotate", "color")
 
 
 def add_parser(subparsers):
@@ -66,9 +64,10 @@ def add_parser(subparsers):
         nargs="*",
         metavar="NAME",
         default=PLAIN_RIVALS,
-        choices=[*rivals(), "DM"],
-        help=f"sets to compare with, of the same size: {', '.join(rivals())}, or DM (distribution "
-        "matching, trained: minutes); those that need no backbone if unset",
+        choices=(*PLAIN_RIVALS, *DIFFUSION_RIVALS, "DM"),
+        help="sets to compare with, of the same size: "
+        f"{', '.join((*PLAIN_RIVALS, *DIFFUSION_RIVALS))}, or DM (distribution matching, trained: "
+        "minutes); those that need no backbone if unset",
     )
     judging.add_argument(
         "--backbone",
@@ -86,7 +85,7 @@ def add_parser(subparsers):
         nargs="*",
         metavar="KIND",
         default=(),
-        choices=tuple(AUGMENTATIONS),
+        choices=AUGMENTATIONS,
         help="random changes that keep the class, for the students of your own images and for DM: "
         f"{', '.join(AUGMENTATIONS)}; data sets known by name have their own",
     )
@@ -112,6 +111,10 @@ def run(options):
         raise ImportError(
             "FID needs torchmetrics, which is not installed: pip install skdistill[evaluation]"
         )
+    from skdistill.cli.compared import is_run, load_compared, pick_space
+    from skdistill.cli.judging import measure_accuracies, pick_students, rival_sets, seeds_of
+    from skdistill.evaluation import format_accuracies, format_figures
+
     real, test, given, value_range = load_compared(options)
     students = pick_students(options, real[0], value_range=value_range, names=options.students)
     space, make_embedding = pick_space(options, students, real[0], value_range)
@@ -141,7 +144,13 @@ def run(options):
     heading = f"figures against the {len(real[1])} real training samples, by {space}; first seed"
     print("\n" + (heading if width is None else textwrap.fill(heading, width)))
     print(format_figures({name: f["overall"] for name, f in figures.items()}, width=width))
-    _print_by_class(figures["SET"]["by_class"])
+    by_class = figures["SET"]["by_class"]
+    if len(by_class) <= N_COLUMNS:
+        print("\nfigures of SET by class")
+        by_label = {str(label): of_class for label, of_class in by_class.items()}
+        print(format_figures(by_label, width=width))
+    else:
+        print(f"\n--json has the figures of each of the {len(by_class)} classes")
     return 0
 
 
@@ -155,18 +164,10 @@ def _keep(path, content):
 
 def _measure_figures(sets, real, embed, seed, options):
     """Return how far each set, as the seed draws it, is from the real data."""
+    from skdistill.metrics import compare_sets
+
     names = progress_bar(sets, description="comparing sets", verbose=not options.quiet)
     return {
         name: compare_sets(*real, *sets[name](seed), embed=embed, random_state=options.seed)
         for name in names
     }
-
-
-def _print_by_class(figures):
-    """Show the figures of each class, of so many as fit beside each other."""
-    if len(figures) <= N_COLUMNS:
-        print("\nfigures of SET by class")
-        by_label = {str(label): of_class for label, of_class in figures.items()}
-        print(format_figures(by_label, width=line_width()))
-    else:
-        print(f"\n--json has the figures of each of the {len(figures)} classes")

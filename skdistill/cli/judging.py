@@ -11,9 +11,6 @@ from skdistill.matching import DistributionMatching
 from skdistill.progress import progress_bar
 from skdistill.protocols import PROTOCOLS, judges
 
-N_EVALUATIONS = 3
-ALL = "all training data"
-
 
 def pick_students(options, X, *, value_range, names=None):
     """Return the judges of that name; a ConvNet for images, and a linear one."""

@@ -4,6 +4,9 @@ import json
 import shutil
 import sys
 
+# What the whole of DATA is called beside the sets that are compared.
+ALL = "all training data"
+
 
 def say(options, text):
     """Print a message, unless --quiet; beside JSON it goes to standard error."""

@@ -3,18 +3,14 @@
 import shlex
 from pathlib import Path
 
-from skdistill.backbones import describe_backbone
 from skdistill.cli.arguments import (
     add_command,
     add_common_arguments,
     add_data_arguments,
     add_value_range_argument,
 )
-from skdistill.cli.data import load_split
 from skdistill.cli.output import print_json, say
 from skdistill.cli.values import count
-from skdistill.datasets import SPLITS
-from skdistill.training import checkpoint_folder, pretrain
 
 TEST_HELP = (
     "share of DATA to hold out, stratified, the same whatever the seed: the images that distill "
@@ -69,6 +65,11 @@ def add_parser(subparsers):
 
 def run(options):
     """Train a backbone on DATA; return the exit code."""
+    from skdistill.backbones import describe_backbone
+    from skdistill.cli.data import load_split
+    from skdistill.datasets import SPLITS
+    from skdistill.training import pretrain
+
     X, _, y, _ = load_split(options, share_only=True)
     if options.data in SPLITS:
         data = (
@@ -118,5 +119,7 @@ def run(options):
 
 def kept(options):
     """Say what an interrupted run leaves behind, or None if nothing."""
+    from skdistill.training import checkpoint_folder
+
     folder = checkpoint_folder(options.out)
     return f"The last checkpoint is kept in {folder}" if any(folder.glob("*.safetensors")) else None

@@ -1,9 +1,7 @@
 """``skdistill report``."""
 
 from skdistill.cli.arguments import add_command, add_data_arguments, add_json_argument
-from skdistill.cli.data import load_split
 from skdistill.cli.output import print_json, say
-from skdistill.report import write_report
 
 
 def add_parser(subparsers):
@@ -30,6 +28,9 @@ def add_parser(subparsers):
 
 def run(options):
     """Write the report; return the exit code."""
+    from skdistill.cli.data import load_split
+    from skdistill.report import write_report
+
     X, y, data = None, None, ["DATA"]
     if options.data is not None:
         X, _, y, _ = load_split(options)

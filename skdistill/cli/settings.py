@@ -1,11 +1,10 @@
 """The settings of the distiller as options: of the data, the backbone and the centroids."""
 
-from skdistill import HierarchicalIPC, ManifoldGDDistiller
-from skdistill.backbones import shipped_backbones
-from skdistill.cli.arguments import add_value_range_argument
+from skdistill.cli.arguments import SHIPPED_FOR, add_value_range_argument
+from skdistill.cli.signatures import defaults_of
 from skdistill.cli.values import Collect, class_and_place, count, number_or_class, shape
 
-SETTINGS = ManifoldGDDistiller().get_params(deep=False)
+SETTINGS = defaults_of("skdistill.distiller", "ManifoldGDDistiller")
 
 
 def add_setting_arguments(parser, data):
@@ -64,9 +63,9 @@ def _add_data_settings(group):
 def _add_backbone_settings(group):
     group.add_argument(
         "--backbone",
-        help=f"a shipped name ({', '.join(shipped_backbones())}), a folder in diffusers' format, a "
-        "hub id owner/name, or closed-form; unset, the shipped one for digits and fashion-mnist, "
-        "otherwise closed-form",
+        help=f"a shipped name ({', '.join(SHIPPED_FOR.values())}), a folder in diffusers' format, "
+        "a hub id owner/name, or closed-form; unset, the shipped one for digits and "
+        "fashion-mnist, otherwise closed-form",
     )
     add_setting(group, "revision", "branch, tag or commit of a hub id")
     group.add_argument(
@@ -89,7 +88,7 @@ def _add_backbone_settings(group):
 
 
 def _add_centroid_settings(group):
-    defaults = HierarchicalIPC().get_params()
+    defaults = defaults_of("skdistill.hierarchy", "HierarchicalIPC")
     group.add_argument(
         "--clusterer",
         choices=("hierarchy", "k-means"),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from skdistill.guidance import ANNEALINGS
+ANNEALINGS = ("exponential", "linear", "cosine")
 
 
 class Collect(argparse.Action):
