@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where what is not whole yet is kept."""
 
 import os
 import re
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
-__all__ = ["atomic_file", "error_naming", "is_partial", "write_atomically"]
+__all__ = ["atomic_file", "checkpoint_folder", "error_naming", "is_partial", "write_atomically"]
 
 PARTIAL_NAME = re.compile(r"\..+\.\d+\.partial", re.DOTALL)
 
@@ -62,6 +63,29 @@ def write_atomically(path, data):
     """
     with atomic_file(path) as file:
         file.write(data)
+
+
+def checkpoint_folder(out):
+    """Return where :func:`skdistill.training.pretrain` keeps the checkpoints of an unfinished run.
+
+    Parameters
+    ----------
+    out : str or path-like
+        The folder that the run is to write.
+
+    Returns
+    -------
+    folder : pathlib.Path
+        A folder beside it.
+
+    Examples
+    --------
+    >>> from skdistill.training import checkpoint_folder
+    >>> checkpoint_folder("backbones/mine").name
+    'mine.partial'
+    """
+    out = Path(out)
+    return out.with_name(out.name + ".partial")
 
 
 def is_partial(path):

@@ -2,9 +2,11 @@ import argparse
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ import skdistill
 from skdistill import progress
 from skdistill.cli import COMMANDS, _build_parser, main
 
+PAGE = Path(__file__).parents[1] / "docs" / "guide" / "command_line.rst"
 NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
 
@@ -194,7 +197,16 @@ def test_a_terminal_shows_how_far_each_step_is(tmp_path, image_folder, monkeypat
     assert "%" not in quiet.getvalue()
 
 
-def test_json_stands_alone_on_standard_output(tmp_path, image_folder, capsys):
+def described_keys(command):
+    """Return the keys of the JSON that the page of the command line describes."""
+    text = PAGE.read_text(encoding="utf-8")
+    section = text.split(f".. _command-{command}:")[1].split(".. _command-")[0]
+    return re.findall(r"^:(\w+): ", section, flags=re.MULTILINE)
+
+
+def test_json_stands_alone_and_is_what_the_page_says(
+    tmp_path, image_folder, capsys, short_training
+):
     backbone, run = str(tmp_path / "backbone"), str(tmp_path / "run")
     sizes = ["--steps", "2", "--vae-steps", "2", "--width", "32", "--depth", "1"]
     commands = {
@@ -202,19 +214,22 @@ def test_json_stands_alone_on_standard_output(tmp_path, image_folder, capsys):
         "backbones": [backbone],
         "distill": [
             *(str(image_folder), "--backbone", backbone, "--ipc", "1", "--steps", "2"),
-            *("--no-scores", "--out", run),
+            *("--test", "0.3", "--out", run),
         ],
         "evaluate": [
             *(run, str(image_folder), "--test", "0.3", "--rivals", "--students", "linear"),
             *("--seeds", "1", "--features", "values"),
         ],
+        "report": [run],
     }
     results = {}
     for command, arguments in commands.items():
         assert main([command, *arguments, "--json"]) == 0
         results[command] = json.loads(capsys.readouterr().out)
     assert results["pretrain"] == results["backbones"]
-    assert results["distill"]["n_training"] == {"ManifoldGD": 3, "all training data": 40}
+    for command in ("distill", "evaluate", "report"):
+        assert sorted(results[command]) == sorted(described_keys(command))
+    assert results["distill"]["n_training"]["ManifoldGD"] == 3
     assert results["evaluate"]["n_training"]["SET"] == 3
 
 

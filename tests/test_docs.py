@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import skdistill
-from skdistill.cli import _build_parser
+from skdistill.cli import COMMANDS, _build_parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*(ROOT / "docs").glob("*.rst"), *(ROOT / "docs").glob("[dg]*/*.rst")]
@@ -35,6 +35,12 @@ def commands():
 @pytest.mark.parametrize("command", commands())
 def test_commands_in_the_pages_are_ones_that_the_program_takes(command):
     _build_parser().parse_args(shlex.split(command)[1:])
+
+
+def test_the_page_of_the_command_line_has_every_command():
+    page = (ROOT / "docs" / "guide" / "command_line.rst").read_text(encoding="utf-8")
+    shown = re.findall(r"^\.\. command-options:: (\w+)$", page, flags=re.MULTILINE)
+    assert shown == [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
 
 def public_names():
@@ -68,7 +74,7 @@ def test_every_listed_name_is_there():
 def test_the_papers_settings_in_the_guide_are_those_that_are_measured(script, monkeypatch):
     guide = (ROOT / "docs" / "guide" / "tuning.rst").read_text(encoding="utf-8")
     _, section = guide.split("The paper's settings\n")
-    names = dict(vars(skdistill))
+    names = {name: getattr(skdistill, name) for name in skdistill.__all__}
     for example in doctest.DocTestParser().get_examples(section):
         exec(example.source, names)
     guided = names["published"].get_params(deep=False)

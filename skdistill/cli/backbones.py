@@ -6,7 +6,7 @@ import textwrap
 from skdistill.cli.arguments import add_command, add_json_argument
 from skdistill.cli.output import print_json
 
-COLUMNS = ("name", "images", "classes", "size", "FID")
+COLUMNS = ("name", "images", "classes", "size")
 # Of a thousand names nobody reads more.
 N_NAMES = 12
 PART_NAMES = {"vae": "VAE", "transformer": "transformer", "unet": "U-Net"}
@@ -78,12 +78,12 @@ def _row(described):
         _image(described),
         _or_dash(described["n_classes"]),
         _size(described["bytes"]),
-        _or_dash(described["fid"], "{:.2f}"),
     )
 
 
 def _origin(described):
-    return f"{_or_dash(described['data'])}; licence {_or_dash(described['license'])}"
+    fid = "" if described["fid"] is None else f"FID {described['fid']:.2f}; "
+    return f"{_or_dash(described['data'])}; {fid}licence {_or_dash(described['license'])}"
 
 
 def _describe(described):

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from skdistill.atomic import checkpoint_folder
 from skdistill.cli.arguments import (
     add_command,
     add_common_arguments,
@@ -119,7 +120,5 @@ def run(options):
 
 def kept(options):
     """Say what an interrupted run leaves behind, or None if nothing."""
-    from skdistill.training import checkpoint_folder
-
     folder = checkpoint_folder(options.out)
     return f"The last checkpoint is kept in {folder}" if any(folder.glob("*.safetensors")) else None

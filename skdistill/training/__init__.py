@@ -1,5 +1,6 @@
 """Train backbones on the user's own images: a small VAE, then a DiT in its latents."""
 
-from skdistill.training.run import checkpoint_folder, pretrain
+from skdistill.atomic import checkpoint_folder
+from skdistill.training.run import pretrain
 
 __all__ = ["checkpoint_folder", "pretrain"]

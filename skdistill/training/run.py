@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler
 from diffusers import __version__ as diffusers_version
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skdistill.atomic import write_atomically
+from skdistill.atomic import checkpoint_folder, write_atomically
 from skdistill.backbones.card import write_card
 from skdistill.pixels import check_value_range, infer_value_range
 from skdistill.training.dit import HEAD_DIM, dit_loss, make_dit, use_plain_attention
@@ -28,7 +28,7 @@ from skdistill.training.vae import (
 )
 from skdistill.validation import pick_device
 
-__all__ = ["checkpoint_folder", "pretrain"]
+__all__ = ["pretrain"]
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
 
@@ -291,29 +291,6 @@ def pretrain(
     finished.rename(out)
     shutil.rmtree(partial)
     return out
-
-
-def checkpoint_folder(out):
-    """Return where :func:`pretrain` keeps the checkpoints of a run that has not ended.
-
-    Parameters
-    ----------
-    out : str or path-like
-        The folder that the run is to write.
-
-    Returns
-    -------
-    folder : pathlib.Path
-        A folder beside it.
-
-    Examples
-    --------
-    >>> from skdistill.training import checkpoint_folder
-    >>> checkpoint_folder("backbones/mine").name
-    'mine.partial'
-    """
-    out = Path(out)
-    return out.with_name(out.name + ".partial")
 
 
 def _check_images(X, y):
