@@ -870,10 +870,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _sample_batch(self, plan, batch, calls, progress):
         """Generate the samples of one batch of the plan, in the caller's terms."""
-        z = self._sample_latents(plan, batch, calls, progress)
-        if self.refiner_ is not None:
-            z = self._refine(z, int(plan.labels[batch][0]), calls, progress)
-        return self._decode(z, calls)
+        return self._decode(self._sample_latents(plan, batch, calls, progress), calls)
 
     def _refine(self, z, k, calls, progress):
         """Refine the latents of class `k`, held against what is decoded from its real ones."""
@@ -897,7 +894,10 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return self._format.from_backbone(self.backbone_.decode(z, calls))
 
     def _sample_latents(self, plan, batch, calls, progress=None, watch=None):
-        """Generate the latents of one batch of the plan; `watch` may wrap its guidance."""
+        """Generate the latents of one batch of the plan; `watch` may wrap its guidance.
+
+        Where there is a refiner, the batch is all samples of a class.
+        """
         scheduler = self._scheduler()
         places = zip(plan.labels[batch], plan.indices[batch], strict=True)
         generators = [sample_generator(self.seed_, int(k), int(i)) for k, i in places]
@@ -908,7 +908,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         else:
             centers = centers.reshape(-1, *latent_shape)
             start = noised(centers, generators, scheduler, timesteps)
-        return self._denoise(
+        z = self._denoise(
             plan,
             batch,
             scheduler,
@@ -919,6 +919,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             generators=generators,
             watch=watch,
         )
+        if self.refiner_ is None:
+            return z
+        return self._refine(z, int(plan.labels[batch][0]), calls, progress)
 
     def _timesteps(self, scheduler):
         """Return the timesteps that samples go through."""

@@ -40,6 +40,7 @@ def distiller(dit_folder, named_images):
         backbone=dit_folder,
         num_inference_steps=4,
         batch_size=2,
+        refiner="passthrough",
         random_state=0,
         class_map={"one": 0, "t/wo": 1, "zero": 2},
     )

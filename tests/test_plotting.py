@@ -365,6 +365,7 @@ class TestRecordRun:
         [
             {},
             {"backbone": "digits"},
+            {"backbone": "digits", "refiner": "passthrough"},
             {"backbone": "digits", "init_noise": 0.6, "scheduler": "HeunDiscreteScheduler"},
             {"tangents": "posterior", "normal_strength": 0.5, "kernel": "laplace"},
             {"clusterer": KMeans(), "projector": "passthrough", "bandwidth": 2.0},
@@ -383,7 +384,8 @@ class TestRecordRun:
         backbone = distiller.backbone_
         z = torch.from_numpy(run.latents).reshape(-1, *backbone.latent_shape)
         x = backbone.decode(z, lambda f, z: f(z)).reshape(-1, 8, 8)
-        np.testing.assert_allclose(np.clip(x * 8 + 8, 0, 16), X_syn[y_syn == 8], atol=2e-3)
+        # The samples are whole numbers, as the digits are.
+        np.testing.assert_allclose(np.clip(x * 8 + 8, 0, 16), X_syn[y_syn == 8], atol=0.502)
 
     def test_samples_from_the_first_on(self, iris_distiller):
         run, all_of_them = record_run(iris_distiller, n_samples=2), record_run(iris_distiller)
@@ -392,6 +394,12 @@ class TestRecordRun:
         for n in (0, 5):
             with pytest.raises(ValueError, match=f"n_samples={n} must be from 1 to 4"):
                 record_run(iris_distiller, n_samples=n)
+
+    def test_the_first_ones_are_refined_as_in_the_whole_class(self, digits):
+        distiller = distil(digits[0][::3], digits[1][::3], backbone="digits")
+        first, all_of_them = record_run(distiller, n_samples=1), record_run(distiller)
+        np.testing.assert_array_equal(first.latents, all_of_them.latents[:1])
+        np.testing.assert_array_equal(first.predictions, all_of_them.predictions[:, :1])
 
     def test_more_samples_than_centroids_use_them_again(self):
         X = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [5.0, 5.0], [6.0, 5.0], [5.0, 6.0]])
@@ -522,8 +530,9 @@ class TestLatentDisplay:
         assert display.trajectories_ == []
         assert "guided prediction" not in legend(display.ax_)
 
-    def test_digits(self, digits_distiller):
-        display = LatentDisplay.from_estimator(digits_distiller, label=8)
+    def test_digits(self, digits):
+        plain = distil(*digits, backbone="digits", refiner="passthrough")
+        display = LatentDisplay.from_estimator(plain, label=8)
         assert len(display.synthetic) == len(display.centroids) == 4
         assert display.ax_.get_title("left") == "class 8"
         # To the last step's prediction there is hardly any noise left to take away.

@@ -232,8 +232,10 @@ def record_run(distiller, label=None, n_samples=None):
             "fitted with."
         )
     plan = distiller._plan(distiller.ipc)
-    batch = np.flatnonzero(plan.labels == k)[:n_samples]
-    centroids = plan.centers[plan.assigned[batch]]
+    # A refiner needs the others to move the first ones.
+    batch = np.flatnonzero(plan.labels == k)
+    batch = batch[:n_samples] if distiller.refiner_ is None else batch
+    centroids = plan.centers[plan.assigned[batch[:n_samples]]]
     watched = []
 
     def watch(guidance):
@@ -245,7 +247,7 @@ def record_run(distiller, label=None, n_samples=None):
     (guidance,) = watched
 
     def recorded(name):
-        arrays = [getattr(step, name) for step in guidance.steps]
+        arrays = [getattr(step, name)[:n_samples] for step in guidance.steps]
         return np.stack(arrays) if arrays else np.empty((0, *centroids.shape), centroids.dtype)
 
     return GuidedRun(
@@ -258,7 +260,7 @@ def record_run(distiller, label=None, n_samples=None):
         tangential_pull=np.linalg.norm(recorded("tangential"), axis=2),
         removed_pull=np.linalg.norm(recorded("mode") - recorded("tangential"), axis=2),
         radius=_radii(distiller, k, centroids, guidance.steps),
-        latents=latents.flatten(1).cpu().numpy(),
+        latents=latents[:n_samples].flatten(1).cpu().numpy(),
     )
 
 
