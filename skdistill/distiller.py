@@ -680,6 +680,13 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 f"normal_strength={self.normal_strength!r} needs a projector: with 'passthrough' "
                 "there is no plane to pull to."
             )
+        if self.revision is not None and (
+            self.backbone == "closed-form" or not isinstance(self.backbone, (str, os.PathLike))
+        ):
+            raise ValueError(
+                f"revision={self.revision!r} is for a hub id 'owner/name', but "
+                f"backbone={self.backbone!r}."
+            )
         if getattr(self.projector, "alpha_bar", None) is not None:
             raise ValueError(
                 f"projector={self.projector!r} must have alpha_bar=None: centroids are clean. "

@@ -674,6 +674,11 @@ class TestBadInput:
         with pytest.raises(ValueError, match="class_map=.* is for pretrained backbones"):
             distil(*iris, class_map={0: 0, 1: 1, 2: 2})
 
+    @pytest.mark.parametrize("backbone", ["closed-form", ClosedFormBackbone(0)])
+    def test_a_revision_of_what_is_not_loaded(self, iris, backbone):
+        with pytest.raises(ValueError, match=r"revision='v2' is for a hub id 'owner/name', but"):
+            distil(*iris, backbone=backbone, revision="v2")
+
     def test_more_steps_than_the_schedule_has(self, iris):
         with pytest.raises(ValueError, match="2000"):
             distil(*iris, num_inference_steps=2000)
