@@ -113,7 +113,10 @@ def test_a_refined_set_is_nearer_to_its_class_and_stays_in_the_callers_terms():
 
 @pytest.mark.parametrize("settings", [{"batch_size": 2}, {"n_jobs": 2}], ids=str)
 def test_a_seed_fixes_the_refined_set(settings):
-    assert_allclose(distil(**settings).sample()[0], distil().sample()[0], atol=16 * 1e-4)
+    difference = np.abs(distil(**settings).sample()[0] - distil().sample()[0])
+    # Whole numbers may be rounded up in one of them and down in the other, if hardly ever.
+    assert difference.max() <= 1.0
+    assert np.mean(difference > 0) < 0.01
 
 
 def test_a_refined_run_goes_on_with_the_classes_that_it_lacks(tmp_path):
