@@ -51,6 +51,7 @@ PUBLISHED = {
     "scheduler": "DDPMScheduler",
     "num_inference_steps": 50,
     "guidance_scale": 4.0,
+    "refiner": "passthrough",
 }
 
 # %%

@@ -7,8 +7,10 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
+from threadpoolctl import threadpool_limits
 
 from skdistill.matching import RandomFeatures
+from skdistill.students import SMALL
 
 __all__ = ["MatchingRefiner"]
 
@@ -155,12 +157,15 @@ class MatchingRefiner(BaseEstimator):
         z = z.clone()
         optimizer = torch.optim.Adam([z], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(self.steps, 1))
-        for _ in range(self.steps):
-            wanted = features.draw(self.batch_size)
-            z.grad = self._gradient(z, wanted, features, decode)
-            optimizer.step()
-            schedule.step()
-            progress()
+        # A second thread costs more than it brings at this size: see students.
+        limit = 1 if max(real.shape[2:]) <= SMALL else None
+        with threadpool_limits(limit, user_api="openmp"):
+            for _ in range(self.steps):
+                wanted = features.draw(self.batch_size)
+                z.grad = self._gradient(z, wanted, features, decode)
+                optimizer.step()
+                schedule.step()
+                progress()
         return z.detach()
 
     def _gradient(self, z, wanted, features, decode):
