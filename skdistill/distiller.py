@@ -88,14 +88,15 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     clusterer : estimator, default=None
         Anything with ``cluster_centers_`` after ``fit``; the budget goes to its ``ipc`` or
-        ``n_clusters``. None is :class:`HierarchicalIPC`.
+        ``n_clusters``. None is ``HierarchicalIPC(selection="leaves")``; the paper's is
+        ``HierarchicalIPC()``, which takes coarser centroids as well.
 
     projector : TangentProjector, "passthrough" or None, default=None
         Estimates the tangent spaces of each class. None is :class:`TangentProjector`;
         "passthrough" guides in every direction, which with ``KMeans`` as the clusterer and no
         refiner is MGD [2]_.
 
-    strength : float in [0, 1], default=0.5
+    strength : float in [0, 1], default=1.0
         How far each guided step moves the clean prediction towards the centroid; 0 is unguided.
         With ``guidance_form="paper"`` the lambda of the paper.
 
@@ -329,7 +330,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         *,
         clusterer=None,
         projector=None,
-        strength=0.5,
+        strength=1.0,
         kernel="rbf",
         bandwidth=1.0,
         normal_strength=0.0,
@@ -819,7 +820,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _clusterer(self):
         """Return an unfitted clusterer that this distiller's seed decides."""
-        clusterer = HierarchicalIPC() if self.clusterer is None else clone(self.clusterer)
+        own = HierarchicalIPC(selection="leaves")
+        clusterer = own if self.clusterer is None else clone(self.clusterer)
         params = clusterer.get_params()
         if "random_state" in params and params["random_state"] is None:
             clusterer.set_params(random_state=self.seed_)

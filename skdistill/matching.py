@@ -358,13 +358,18 @@ class RandomFeatures:
     dtype : torch.dtype
         In what convolutions are computed, by autocast.
 
+    activation : type, default=torch.nn.ReLU
+        Of the ConvNet.
+
     Raises
     ------
     ValueError
         If `augmentation` is no sequence of known names, or the images are too small for `depth`.
     """
 
-    def __init__(self, real, *, augmentation, generator, depth, width, dtype):
+    def __init__(
+        self, real, *, augmentation, generator, depth, width, dtype, activation=nn.ReLU
+    ):
         self.real = real
         self.augmentation = check_augmentation(augmentation)
         self.generator = generator
@@ -373,7 +378,9 @@ class RandomFeatures:
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
             # It stays on the CPU, so that a seed means the same weights on every device.
-            self._drawn = conv_net((*size, n_channels), 2, depth=depth, width=width)[:-1]
+            self._drawn = conv_net(
+                (*size, n_channels), 2, depth=depth, width=width, activation=activation
+            )[:-1]
             self._weights = torch.random.get_rng_state()
         self._network = copy.deepcopy(self._drawn).requires_grad_(False).to(real.device)
 

@@ -10,11 +10,11 @@ __all__ = ["conv_net", "resnet"]
 LARGE = 64
 
 
-def conv_net(image_shape, n_classes, *, depth=None, width=128):
+def conv_net(image_shape, n_classes, *, depth=None, width=128, activation=nn.ReLU):
     """Build a ConvNet-d: d blocks that halve the image, then a linear layer.
 
     A block is a 3 x 3 convolution, instance normalisation with a scale and a shift per channel,
-    ReLU and 2 x 2 average pooling.
+    an activation and 2 x 2 average pooling.
 
     Parameters
     ----------
@@ -30,6 +30,9 @@ def conv_net(image_shape, n_classes, *, depth=None, width=128):
 
     width : int, default=128
         Channels of each convolution.
+
+    activation : type, default=torch.nn.ReLU
+        Module without parameters, of which each block has one.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def conv_net(image_shape, n_classes, *, depth=None, width=128):
         layers += [
             nn.Conv2d(n_channels, width, kernel_size=3, padding=1),
             _instance_norm(width),
-            nn.ReLU(),
+            activation(),
             nn.AvgPool2d(2),
         ]
         n_channels = width

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 from threadpoolctl import threadpool_limits
+from torch import nn
 
 from skdistill.matching import RandomFeatures
 from skdistill.students import SMALL
@@ -153,6 +154,9 @@ class MatchingRefiner(BaseEstimator):
             depth=self.depth,
             width=self.width,
             dtype=dtype,
+            # At a ReLU's kink, the last bit decides the gradient, and steps magnify that a
+            # thousand times: here, a smooth loss makes the set depend on the seed alone.
+            activation=nn.GELU,
         )
         z = z.clone()
         optimizer = torch.optim.Adam([z], lr=self.learning_rate)

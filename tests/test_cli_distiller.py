@@ -108,6 +108,15 @@ def test_parts_of_the_distiller_are_made_of_their_options():
     assert projector.get_params() == TangentProjector(2, radius=1.5).get_params()
 
 
+def test_centroids_are_selected_as_the_distiller_does_unasked():
+    distiller = ManifoldGDDistiller(2).fit(*load_iris(return_X_y=True))
+    unasked = distiller.clusterers_[0].selection
+    options = _build_parser().parse_args(["distill", "digits", "--out", "run"])
+    assert options.selection == unasked
+    assert distiller_of("--selection", unasked).clusterer is None
+    assert distiller_of("--selection", "levelwise").clusterer.selection == "levelwise"
+
+
 @pytest.mark.parametrize(
     ("data", "backbone"),
     [("digits", "digits"), ("fashion-mnist", "fashion"), ("cifar10", "closed-form")],
@@ -217,11 +226,12 @@ def test_other_data_are_warned_of(tmp_path, capsys):
         np.testing.assert_array_equal(X_syn, expected)
 
 
-def test_a_run_from_python_is_given_back(tmp_path, small_images):
+@pytest.mark.parametrize("selection", ["levelwise", "leaves"])
+def test_a_run_from_python_is_given_back(tmp_path, small_images, selection):
     distiller = ManifoldGDDistiller(
-        1,
+        3,
         "digits",
-        clusterer=HierarchicalIPC(4, selection="leaves"),
+        clusterer=HierarchicalIPC(4, selection=selection, prototype="medoid"),
         projector=TangentProjector(2, n_neighbors=6),
         refiner=MatchingRefiner(2, learning_rate=0.2),
         class_map={0: 2, 1: "1", 2: 0},

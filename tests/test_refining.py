@@ -82,6 +82,17 @@ def test_a_seed_fixes_the_result_and_the_caller_keeps_their_latents():
     assert not refine(start).requires_grad
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_last_bit_of_the_latents_is_not_magnified(seed):
+    start = FIVES[:5] / 2
+    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed))
+    refined, nearby = (
+        refine(z, decode=torch.tanh, seed=seed, steps=200) for z in (start, start + 1e-6 * noise)
+    )
+    assert (refined - start).abs().max() > 0.1
+    assert_allclose(torch.tanh(nearby), torch.tanh(refined), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

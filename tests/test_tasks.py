@@ -17,6 +17,7 @@ from skdistill.backbones import DiTBackbone
 from skdistill.datasets import load_digits_split
 from skdistill.generate import BatchedCalls
 from skdistill.io import RunDirectory
+from skdistill.refining import MatchingRefiner
 from skdistill.tasks import SampleTask, _load_once
 
 pytestmark = pytest.mark.filterwarnings("ignore:The VAE of backbone", "ignore:Images through")
@@ -28,7 +29,7 @@ def digits():
     distiller = ManifoldGDDistiller(
         ipc=4,
         backbone="digits",
-        refiner="passthrough",
+        refiner=MatchingRefiner(20, width=16),
         num_inference_steps=4,
         batch_size=8,
         random_state=0,

@@ -58,6 +58,7 @@ COMPARED = ("unguided", "MGD", REFERENCE)
 # What also trains networks of another kind, beside the default: so many, the best by the ConvNet.
 LEADERS = 5
 PUBLISHED = {
+    "clusterer": HierarchicalIPC(),
     "strength": 0.1,
     "normal_strength": 0.1,
     "projector": TangentProjector(3, n_neighbors=12),

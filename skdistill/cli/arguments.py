@@ -41,6 +41,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         numbers = {int: "N", count: "N", seed_number: "N", float: "X"}
         return numbers.get(action.type) or super()._get_default_metavar_for_optional(action)
 
+    def add_argument(self, action):
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            # Where help begins is computed without the indent of commands.
+            self._action_max_length += self._indent_increment
+
     def _fill_text(self, text, width, indent):
         lines = []
         for line in text.splitlines():

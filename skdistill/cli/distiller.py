@@ -17,6 +17,8 @@ from skdistill.refining import MatchingRefiner
 HIERARCHY = ("selection", "start_level", "criterion", "prototype")
 TANGENTS = ("n_components", "n_neighbors", "radius")
 REFINING = ("steps", "learning_rate")
+# The clusterer that the distiller takes unasked.
+OWN_HIERARCHY = HierarchicalIPC(selection="leaves")
 PARTS = {
     "clusterer": {
         HierarchicalIPC: ({"clusterer": "hierarchy"}, HIERARCHY),
@@ -122,7 +124,7 @@ def _by_label(option, pairs, y):
 def _clusterer(options):
     """Return the clusterer of the options, None for the distiller's own."""
     params = {name: getattr(options, name) for name in HIERARCHY}
-    defaults = HierarchicalIPC().get_params()
+    defaults = OWN_HIERARCHY.get_params()
     changed = [name for name in HIERARCHY if params[name] != defaults[name]]
     if options.clusterer == "hierarchy":
         return HierarchicalIPC(**params) if changed else None
@@ -183,7 +185,9 @@ def _options_of(part, kinds, run_dir, setting):
             if strangers:
                 estimator = f"{estimator}({min(strangers)}={params[min(strangers)]!r})"
                 break
-            return options | {name: params[name] for name in names if name in params}
+            # What is not written is the estimator's default, which the option's need not be.
+            params = kind().get_params() | params
+            return options | {name: params[name] for name in names}
     raise ValueError(_no_option(run_dir, f"{setting}={estimator}"))
 
 

@@ -98,8 +98,9 @@ def _add_centroid_settings(group):
     group.add_argument(
         "--selection",
         choices=("levelwise", "leaves"),
-        default=defaults["selection"],
-        help="nodes of all levels of the hierarchy, or its leaves",
+        # The distiller's own: that of the hierarchy by itself is the paper's.
+        default="leaves",
+        help="nodes of all levels of the hierarchy, as in the paper, or its leaves",
     )
     group.add_argument(
         "--start-level",
