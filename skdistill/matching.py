@@ -367,9 +367,7 @@ class RandomFeatures:
         If `augmentation` is no sequence of known names, or the images are too small for `depth`.
     """
 
-    def __init__(
-        self, real, *, augmentation, generator, depth, width, dtype, activation=nn.ReLU
-    ):
+    def __init__(self, real, *, augmentation, generator, depth, width, dtype, activation=nn.ReLU):
         self.real = real
         self.augmentation = check_augmentation(augmentation)
         self.generator = generator

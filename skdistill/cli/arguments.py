@@ -42,6 +42,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return numbers.get(action.type) or super()._get_default_metavar_for_optional(action)
 
     def add_argument(self, action):
+        """Make room for an action."""
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):
             # Where help begins is computed without the indent of commands.
