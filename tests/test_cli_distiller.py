@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 import skdistill
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector, load_distilled
 from skdistill.cli import _build_parser, main
-from skdistill.cli.distiller import make_distiller
+from skdistill.cli.distiller import HIERARCHY, REFINING, TANGENTS, make_distiller
 from skdistill.cli.signatures import defaults_of
 from skdistill.cli.values import ANNEALINGS
 from skdistill.io import read_manifest
@@ -105,15 +105,22 @@ def test_parts_of_the_distiller_are_made_of_their_options():
     assert clusterer.get_params() == expected.get_params()
     assert isinstance(distiller_of("--clusterer", "k-means").clusterer, KMeans)
     projector = distiller_of("--n-components", "2", "--radius", "1.5").projector
-    assert projector.get_params() == TangentProjector(2, radius=1.5).get_params()
+    expected = TangentProjector(2, n_neighbors=100, radius=1.5)
+    assert projector.get_params() == expected.get_params()
 
 
-def test_centroids_are_selected_as_the_distiller_does_unasked():
+def test_parts_that_nobody_asks_for_are_the_distillers():
     distiller = ManifoldGDDistiller(2).fit(*load_iris(return_X_y=True))
-    unasked = distiller.clusterers_[0].selection
-    options = _build_parser().parse_args(["distill", "digits", "--out", "run"])
-    assert options.selection == unasked
-    assert distiller_of("--selection", unasked).clusterer is None
+    options = vars(_build_parser().parse_args(["distill", "digits", "--out", "run"]))
+    for unasked, names in (
+        (distiller.clusterers_[0], HIERARCHY),
+        (distiller.projectors_[0], TANGENTS),
+        (MatchingRefiner(), REFINING),
+    ):
+        params = unasked.get_params()
+        assert {name: options[name] for name in names} == {name: params[name] for name in names}
+    made = distiller_of("--selection", distiller.clusterers_[0].selection)
+    assert made.clusterer is made.projector is made.refiner is None
     assert distiller_of("--selection", "levelwise").clusterer.selection == "levelwise"
 
 

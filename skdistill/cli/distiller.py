@@ -4,12 +4,14 @@ import ast
 import warnings
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 
 from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector
 from skdistill.cli.arguments import backbone_name
 from skdistill.cli.data import enumerate_labels
 from skdistill.cli.settings import SETTINGS
+from skdistill.distiller import OWN_CLUSTERER, OWN_PROJECTOR
 from skdistill.io import read_manifest
 from skdistill.refining import MatchingRefiner
 
@@ -17,8 +19,6 @@ from skdistill.refining import MatchingRefiner
 HIERARCHY = ("selection", "start_level", "criterion", "prototype")
 TANGENTS = ("n_components", "n_neighbors", "radius")
 REFINING = ("steps", "learning_rate")
-# The clusterer that the distiller takes unasked.
-OWN_HIERARCHY = HierarchicalIPC(selection="leaves")
 PARTS = {
     "clusterer": {
         HierarchicalIPC: ({"clusterer": "hierarchy"}, HIERARCHY),
@@ -124,10 +124,10 @@ def _by_label(option, pairs, y):
 def _clusterer(options):
     """Return the clusterer of the options, None for the distiller's own."""
     params = {name: getattr(options, name) for name in HIERARCHY}
-    defaults = OWN_HIERARCHY.get_params()
+    defaults = OWN_CLUSTERER.get_params()
     changed = [name for name in HIERARCHY if params[name] != defaults[name]]
     if options.clusterer == "hierarchy":
-        return HierarchicalIPC(**params) if changed else None
+        return clone(OWN_CLUSTERER).set_params(**params) if changed else None
     if changed:
         raise ValueError(f"{_flag(changed[0])} needs --clusterer hierarchy.")
     return KMeans()
@@ -135,21 +135,21 @@ def _clusterer(options):
 
 def _projector(options):
     """Return the projector of the options, None for the distiller's own."""
-    return _optional_part(options, TangentProjector, TANGENTS, "projection")
+    return _optional_part(options, OWN_PROJECTOR, TANGENTS, "projection")
 
 
 def _refiner(options):
     """Return the refiner of the options, None for the distiller's own."""
-    return _optional_part(options, MatchingRefiner, REFINING, "refining", "refiner-")
+    return _optional_part(options, MatchingRefiner(), REFINING, "refining", "refiner-")
 
 
-def _optional_part(options, kind, names, switch, prefix=""):
+def _optional_part(options, own, names, switch, prefix=""):
     """Return a part of the distiller, None for its own; it is left out where its switch is off."""
     params = {name: getattr(options, name) for name in names}
-    defaults = kind().get_params()
+    defaults = own.get_params()
     changed = [name for name in names if params[name] != defaults[name]]
     if getattr(options, switch):
-        return kind(**params) if changed else None
+        return clone(own).set_params(**params) if changed else None
     if changed:
         raise ValueError(f"{_flag(prefix + changed[0])} cannot be given with --no-{switch}.")
     return "passthrough"

@@ -64,13 +64,12 @@ def _add_tangent_settings(group):
         default=True,
         help="pull along the tangent space only",
     )
-    group.add_argument(
-        "--n-components", type=count, default=defaults["n_components"], help="its dimension"
-    )
+    # What the distiller takes unasked, not the projector's own defaults.
+    group.add_argument("--n-components", type=count, default=32, help="its dimension")
     group.add_argument(
         "--n-neighbors",
         type=count,
-        default=defaults["n_neighbors"],
+        default=100,
         help="real samples that it is estimated from",
     )
     group.add_argument(

@@ -98,7 +98,7 @@ def _add_centroid_settings(group):
     group.add_argument(
         "--selection",
         choices=("levelwise", "leaves"),
-        # The distiller's own: that of the hierarchy by itself is the paper's.
+        # What the distiller takes unasked, not the hierarchy's own default.
         default="leaves",
         help="nodes of all levels of the hierarchy, as in the paper, or its leaves",
     )
