@@ -77,6 +77,7 @@ class Measurement:
             clusterer=KMeans(n_init=1),
             projector="passthrough",
             strength=0,
+            refiner="passthrough",
             dtype="bfloat16",
             batch_size=250,
             value_range=self.value_range,
