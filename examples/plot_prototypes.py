@@ -4,8 +4,8 @@ A data set at a glance: its prototypes
 
 For anyone who wants to see what a data set holds. :class:`~skdistill.HierarchicalIPC` needs no
 diffusion model and no weights: it splits each class top-down and picks prototypes from coarse to
-fine, which make a page that one can look at. The same prototypes are what the distiller guides
-its samples to.
+fine, which make a page that one can look at. Prototypes of this kind are what the distiller guides its
+samples to, in the latent space of a diffusion model.
 """
 
 import matplotlib.pyplot as plt
@@ -41,8 +41,9 @@ HierarchyDisplay.from_estimator(hierarchy, rows, y_train, label=1, images=X_trai
 plt.show()
 
 # %%
-# For a summary one had rather have a prototype from every branch: ``selection="leaves"``. And where
-# a picture has to be a genuine one, medoids are real images, one for each mean.
+# For a summary one had rather have a prototype from every branch: ``selection="leaves"``, which the
+# distiller takes too. And where a picture has to be a genuine one, medoids are real images, one for
+# each mean.
 
 leaves = HierarchicalIPC(ipc=10, selection="leaves", random_state=0).fit(rows, y_train)
 medoids = clone(leaves).set_params(prototype="medoid").fit(rows, y_train)
