@@ -4,8 +4,8 @@ A data set at a glance: its prototypes
 
 For anyone who wants to see what a data set holds. :class:`~skdistill.HierarchicalIPC` needs no
 diffusion model and no weights: it splits each class top-down and picks prototypes from coarse to
-fine, which make a page that one can look at. Prototypes of this kind are what the distiller guides its
-samples to, in the latent space of a diffusion model.
+fine, which make a page that one can look at. Prototypes of this kind are what the distiller guides
+its samples to, in the latent space of a diffusion model.
 """
 
 import matplotlib.pyplot as plt
