@@ -8,7 +8,8 @@ Of a backbone that ``skdistill pretrain`` has made:
   trained on all of them, beside that of other real images;
 - what its VAE costs: a ConvNet trained on reconstructed images against one trained on the images;
 - what its samples are worth: a ConvNet trained on 50 unguided samples a class against one trained
-  on 50 real images a class.
+  on 50 real images a class;
+- whether another scale of classifier-free guidance is worth more, on held-out training images.
 
 What is missing from ``evaluation.json`` in the backbone's folder is measured and kept there, one
 part after the other; from it come the model card and the picture beside it. The data are found by
@@ -45,13 +46,15 @@ DATA = {"digits": "digits", "fashion": "fashion-mnist", "cifar10": "cifar10"}
 N_SAMPLES = 10_000
 IPC = 50
 SEEDS = range(3)
+SCALES = (1.0, 1.5, 2.5)
 PICTURE = "samples.png"
 METHOD = """\
 Written by `examples/benchmarks/backbones.py`; raw figures in `evaluation.json`. Samples are made
 without manifold guidance, in {steps} steps of {scheduler}, at classifier-free guidance {scale:g}.
 Features are those of a {student} trained on all training images. Accuracies are a {student}'s, in
-per cent: of reconstructions on a fifth of the training images, held out from its training; of
-samples on the test images, mean ± standard deviation over {n_seeds} seeds."""
+per cent: of reconstructions, and where "held out" stands, on a fifth of the training images, held
+out from its training; of the others on the test images. Where there is a deviation, mean ± standard
+deviation over {n_seeds} seeds."""
 
 
 class Measurement:
@@ -70,6 +73,10 @@ class Measurement:
     @functools.cached_property
     def samples(self):
         """Unguided samples of every class, in the order of classes."""
+        return self.sample(N_SAMPLES // len(np.unique(self.y)))
+
+    def sample(self, n_samples, guidance_scale=None):
+        """Return that many unguided samples of every class."""
         distiller = ManifoldGDDistiller(
             1,
             str(self.folder),
@@ -78,6 +85,7 @@ class Measurement:
             projector="passthrough",
             strength=0,
             refiner="passthrough",
+            guidance_scale=guidance_scale,
             dtype="bfloat16",
             batch_size=250,
             value_range=self.value_range,
@@ -87,7 +95,7 @@ class Measurement:
         few, _, y_few, _ = train_test_split(
             self.X, self.y, train_size=500, stratify=self.y, random_state=0
         )
-        return distiller.fit(few, y_few).sample(N_SAMPLES // len(np.unique(self.y)))
+        return distiller.fit(few, y_few).sample(n_samples)
 
     def fit(self, X, y, seed=0):
         """Return a student that was trained."""
@@ -109,8 +117,7 @@ class Measurement:
         rebuilt = reconstruct(self.folder, self.X, self.value_range)
         error = np.sqrt(np.mean(np.square(rebuilt.astype(np.float64) - self.X)))
         span = self.value_range[1] - self.value_range[0]
-        rows = np.arange(len(self.X))
-        rows, held_out = train_test_split(rows, test_size=0.2, stratify=self.y, random_state=0)
+        rows, held_out = self.split()
         score = {
             kind: self.fit(X[rows], self.y[rows]).score(self.X[held_out], self.y[held_out])
             for kind, X in (("images", self.X), ("reconstructions", rebuilt))
@@ -119,16 +126,32 @@ class Measurement:
 
     def students(self):
         """Return accuracies of students trained on a few samples and on as many real images."""
-        X, y = self.samples
-        scores = {"samples": [], "real": []}
-        for seed in SEEDS:
-            few = [rows[seed * IPC : (seed + 1) * IPC] for rows in rows_of_classes(y)]
-            few = np.concatenate(few)
-            real = RandomSubset(IPC, random_state=seed).fit(self.X, self.y).sample()
-            for kind, training in (("samples", (X[few], y[few])), ("real", real)):
-                student = self.fit(*training, seed)
-                scores[kind].append(float(student.score(self.X_test, self.y_test)))
-        return scores | {"ipc": IPC}
+        test = self.X_test, self.y_test
+        return {
+            "samples": self.scores(part_of(*self.samples), *test),
+            "real": self.scores(real_images(self.X, self.y), *test),
+            "ipc": IPC,
+        }
+
+    def scales(self):
+        """Return accuracies on held-out training images, at several scales of guidance."""
+        rows, held_out = self.split()
+        X, y = self.X[rows], self.y[rows]
+        test = self.X[held_out], self.y[held_out]
+        scores = {"real": self.scores(real_images(X, y), *test)}
+        for scale in SCALES:
+            samples = self.sample(len(SEEDS) * IPC, scale)
+            scores[str(scale)] = self.scores(part_of(*samples), *test)
+        return scores
+
+    def scores(self, training, X, y):
+        """Return the accuracy of a student for each seed, trained on what the seed is given."""
+        return [float(self.fit(*training(seed), seed).score(X, y)) for seed in SEEDS]
+
+    def split(self):
+        """Return the rows of training images that are kept, and those held out."""
+        rows = np.arange(len(self.X))
+        return train_test_split(rows, test_size=0.2, stratify=self.y, random_state=0)
 
     def draw(self):
         """Draw samples, a row a class."""
@@ -143,6 +166,22 @@ class Measurement:
 def rows_of_classes(y):
     """Return the rows of each class."""
     return [np.flatnonzero(y == label) for label in np.unique(y)]
+
+
+def part_of(X, y):
+    """Return what hands each seed samples of its own."""
+
+    def training(seed):
+        few = [rows[seed * IPC : (seed + 1) * IPC] for rows in rows_of_classes(y)]
+        few = np.concatenate(few)
+        return X[few], y[few]
+
+    return training
+
+
+def real_images(X, y):
+    """Return what hands each seed real images, drawn at random."""
+    return lambda seed: RandomSubset(IPC, random_state=seed).fit(X, y).sample()
 
 
 def reconstruct(folder, X, value_range):
@@ -160,6 +199,7 @@ def evaluation(raw, folder, student):
     """Return the record that the model card is written from."""
     backbone = DiTBackbone(folder)
     fid, vae, students = raw["fid"], raw["reconstruction"], raw["students"]
+    scales = {scale: accuracies for scale, accuracies in raw["scales"].items() if scale != "real"}
 
     def accuracy(values):
         return f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}"
@@ -180,6 +220,11 @@ def evaluation(raw, folder, student):
             "Accuracy, of reconstructions": f"{100 * vae['accuracy']['reconstructions']:.1f}",
             f"Accuracy, of {IPC} real images a class": accuracy(students["real"]),
             f"Accuracy, of {IPC} samples a class": accuracy(students["samples"]),
+            f"Held out, of {IPC} real images a class": accuracy(raw["scales"]["real"]),
+        }
+        | {
+            f"Held out, of {IPC} samples a class at guidance {scale}": accuracy(accuracies)
+            for scale, accuracies in scales.items()
         },
         "picture": PICTURE,
         "fid": fid["samples"],
@@ -201,7 +246,7 @@ def main():
         if record.exists():
             raw = json.loads(record.read_text(encoding="utf-8"))["raw"]
             break
-    for part in ("students", "reconstruction", "fid"):
+    for part in ("students", "reconstruction", "fid", "scales"):
         if part not in raw:
             raw[part] = getattr(measurement, part)()
             partial.write_text(json.dumps({"raw": raw}), encoding="utf-8")
