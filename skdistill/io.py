@@ -169,7 +169,7 @@ def settings_in(out_dir):
         If something else is there.
 
     OSError
-        If it cannot be read.
+        If it cannot be read, or is empty or not there and may not be written.
 
     Examples
     --------
@@ -181,6 +181,11 @@ def settings_in(out_dir):
     if path.exists() and not path.is_dir():
         raise ValueError(f"out_dir={str(path)!r} is no folder; give a new one.")
     if not path.exists() or all(map(is_partial, path.iterdir())):
+        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not os.access(there, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(
+                f"out_dir={str(path)!r} cannot be written: permission denied in {str(there)!r}."
+            )
         return None
     try:
         return _read_manifest(path)["settings"]

@@ -1,6 +1,9 @@
 """A folder in which permissions bind, also where tests run as root."""
 
 import contextlib
+
+# zipfile looks it up when it is first needed, where others may not read Python's own files.
+import encodings.cp437  # noqa: F401
 import os
 import tempfile
 from pathlib import Path

@@ -117,9 +117,11 @@ def _download(name, revision, local_files_only, patterns):
             )
         )
     except (OSError, ValueError) as error:
+        # The hub's reasons are several lines long.
+        reason = " ".join(str(error).split())
         raise ValueError(
             f"backbone={name!r} is no existing folder, and as a hub id it could not be had "
-            f"(revision={revision!r}, local_files_only={local_files_only}): {error}"
+            f"(revision={revision!r}, local_files_only={local_files_only}): {reason}"
         ) from error
 
 
