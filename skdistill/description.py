@@ -42,8 +42,8 @@ def describe_run(distiller, plan):
         The tree of each class, None where none was grown.
     """
     # Neither do these change the set, nor is an object's address a setting.
-    ignored = {"backbone", "batch_size", "device", "ipc", "local_files_only", "n_jobs"}
-    ignored |= {"memory", "random_state", "student", "verbose"}
+    ignored = {"backbone", "batch_size", "compile", "device", "ipc", "local_files_only"}
+    ignored |= {"memory", "n_jobs", "random_state", "student", "verbose"}
     classes = distiller.classes_.tolist()
     counts = np.bincount(plan.labels, minlength=len(classes)).tolist()
     n_centers = np.bincount(plan.center_classes, minlength=len(classes)).tolist()

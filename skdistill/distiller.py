@@ -198,6 +198,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     dtype : {"float32", "bfloat16", "float16"}, default="float32"
         Of the diffusion network. Geometry is computed in float32 or better.
 
+    compile : bool, default=False
+        Whether the diffusion network goes through :func:`torch.compile`, which on a CPU needs a C++
+        compiler. It pays for large sets only: each process, and each other size of batch, compiles
+        anew. For backbones that are given by name.
+
     batch_size : int, default=64
         Rows a call of the network starts with; it is halved where memory runs out.
 
@@ -320,6 +325,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "local_files_only": ["boolean"],
         "device": [str],
         "dtype": [StrOptions({"float32", "bfloat16", "float16"})],
+        "compile": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "memory": [str, HasMethods(["cache"]), None],
         "latents_dtype": [StrOptions({"float16", "float32"}), None],
@@ -360,6 +366,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         local_files_only=False,
         device="auto",
         dtype="float32",
+        compile=False,
         batch_size=64,
         memory=None,
         latents_dtype=None,
@@ -396,6 +403,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.local_files_only = local_files_only
         self.device = device
         self.dtype = dtype
+        self.compile = compile
         self.batch_size = batch_size
         self.memory = memory
         self.latents_dtype = latents_dtype
@@ -686,11 +694,16 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 f"normal_strength={self.normal_strength!r} needs a projector: with 'passthrough' "
                 "there is no plane to pull to."
             )
-        if self.revision is not None and (
-            self.backbone == "closed-form" or not isinstance(self.backbone, (str, os.PathLike))
-        ):
+        is_path = isinstance(self.backbone, (str, os.PathLike))
+        by_name = is_path and self.backbone != "closed-form"
+        if self.revision is not None and not by_name:
             raise ValueError(
                 f"revision={self.revision!r} is for a hub id 'owner/name', but "
+                f"backbone={self.backbone!r}."
+            )
+        if self.compile and not by_name:
+            raise ValueError(
+                "compile=True is for a pretrained backbone that is given by name or folder, but "
                 f"backbone={self.backbone!r}."
             )
         if getattr(self.projector, "alpha_bar", None) is not None:
@@ -709,6 +722,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 self.dtype,
                 revision=self.revision,
                 local_files_only=self.local_files_only,
+                compile=self.compile,
             )
         else:
             # Its own fit must not reach the caller's object.

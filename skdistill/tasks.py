@@ -118,7 +118,13 @@ class _SentBackbone:
         if not self.by_name or not backbone.folder.is_dir():
             return _SentBackbone, (backbone, False)
         state = {name: value for name, value in vars(backbone).items() if not _is_network(value)}
-        where = (type(backbone), backbone.folder, backbone.dtype, backbone.fingerprint)
+        where = (
+            type(backbone),
+            backbone.folder,
+            backbone.dtype,
+            backbone.compile,
+            backbone.fingerprint,
+        )
         return _received, (where, state)
 
 
@@ -127,14 +133,14 @@ def _is_network(value):
 
 
 @lru_cache(maxsize=1)
-def _load_once(kind, folder, dtype, fingerprint):
+def _load_once(kind, folder, dtype, compile, fingerprint):
     """Load a backbone that other tasks of this process may have loaded."""
     if not folder.is_dir():
         raise ValueError(
             f"The backbone's folder {str(folder)!r} is not on this machine; all machines of a "
             "cluster must see it under that path."
         )
-    backbone = kind(folder, dtype)
+    backbone = kind(folder, dtype, compile=compile)
     if backbone.fingerprint != fingerprint:
         raise ValueError(
             f"The weights in {str(folder)!r} are others than when the distiller was fitted."

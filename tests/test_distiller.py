@@ -675,9 +675,13 @@ class TestBadInput:
             distil(*iris, class_map={0: 0, 1: 1, 2: 2})
 
     @pytest.mark.parametrize("backbone", ["closed-form", ClosedFormBackbone(0)])
-    def test_a_revision_of_what_is_not_loaded(self, iris, backbone):
+    def test_a_revision_of_what_is_not_loaded_by_name_or_compiling_it(self, iris, backbone):
         with pytest.raises(ValueError, match=r"revision='v2' is for a hub id 'owner/name', but"):
             distil(*iris, backbone=backbone, revision="v2")
+        with pytest.raises(
+            ValueError, match="compile=True is for a pretrained backbone that is gi"
+        ):
+            distil(*iris, backbone=backbone, compile=True)
 
     def test_more_steps_than_the_schedule_has(self, iris):
         with pytest.raises(ValueError, match="2000"):

@@ -132,3 +132,23 @@ def test_ray_makes_the_same_set(digits):
     finally:
         ray.shutdown()
     np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+def test_a_compiled_network_draws_the_same_samples_and_is_compiled_where_it_is_sent(
+    small_images, dit_folder
+):
+    params = {"ipc": 1, "backbone": dit_folder, "num_inference_steps": 2, "random_state": 0}
+    plain, compiled = (
+        ManifoldGDDistiller(compile=compile, refiner="passthrough", **params).fit(*small_images)
+        for compile in (False, True)
+    )
+    denoiser = compiled.backbone_.denoiser
+    assert denoiser._compiled_call_impl is not None
+    np.testing.assert_allclose(
+        compiled.sample()[0].astype(int), plain.sample()[0].astype(int), atol=1
+    )
+    _load_once.cache_clear()
+    received = pickle.loads(pickle.dumps(task(compiled))).backbone.backbone.denoiser
+    assert received is not denoiser
+    assert received._compiled_call_impl is not None
+    assert pickle.loads(pickle.dumps(task(plain))).backbone.backbone.denoiser is not received

@@ -747,9 +747,9 @@ that.
 
 {compiled}
 
-The distiller has no option for it. It would pay for sets of more images than the last column says,
-drawn in one process and in batches of one size, since each process and each other size compiles
-anew; for smaller ones it would cost more than it saves.
+`ManifoldGDDistiller(compile=True)` and `--compile` do so. It pays for sets of more images than the
+last column says, drawn in one process and in batches of one size, since each process and each other
+size compiles anew; for smaller ones it costs more than it saves.
 
 ## On a GPU
 

@@ -31,6 +31,9 @@ class DiTBackbone(LatentDiffusion):
     name : str, default=None
         What messages call it; None for the folder's name.
 
+    compile : bool, default=False
+        Whether the network that denoises goes through :func:`torch.compile`.
+
     Attributes
     ----------
     vae, denoiser : diffusers models
@@ -61,10 +64,15 @@ class DiTBackbone(LatentDiffusion):
         As configured in the folder.
     """
 
-    def __init__(self, folder, dtype="float32", *, name=None):
+    def __init__(self, folder, dtype="float32", *, name=None, compile=False):
         folder = Path(folder)
         super().__init__(
-            folder, "transformer", dtype, name=name, guidance_scale=DEFAULT_GUIDANCE_SCALE
+            folder,
+            "transformer",
+            dtype,
+            name=name,
+            guidance_scale=DEFAULT_GUIDANCE_SCALE,
+            compile=compile,
         )
         self.fingerprint = hash_files(
             [*weight_files(folder, "transformer"), *weight_files(folder, "vae")]

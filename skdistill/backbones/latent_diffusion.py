@@ -76,14 +76,20 @@ class LatentDiffusion:
 
     guidance_scale : float
         Classifier-free guidance where the folder does not say.
+
+    compile : bool
+        Whether the network that denoises goes through :func:`torch.compile`.
     """
 
-    def __init__(self, folder, part, dtype, *, name, guidance_scale):
+    def __init__(self, folder, part, dtype, *, name, guidance_scale, compile):
         folder = Path(folder)
         # Absolute, since other processes may have other working directories.
-        self.folder, self.dtype = folder.absolute(), dtype
+        self.folder, self.dtype, self.compile = folder.absolute(), dtype, compile
         self.name = folder.name if name is None else name
         self.denoiser = load_denoiser(folder, part, dtype)
+        if compile:
+            # In place, so that it stays a network that pickles. Batches come in few sizes.
+            self.denoiser.compile(dynamic=False)
         self.vae = load_denoiser(folder, "vae", "float32")
         self.default_scheduler = load_scheduler(folder)
         settings = read_json(folder / "model_index.json")

@@ -9,7 +9,9 @@ from skdistill.backbones.stable_diffusion import StableDiffusionBackbone
 __all__ = ["load_backbone"]
 
 
-def load_backbone(backbone, dtype="float32", *, revision=None, local_files_only=False):
+def load_backbone(
+    backbone, dtype="float32", *, revision=None, local_files_only=False, compile=False
+):
     """Load a pretrained backbone of whichever kind its folder holds.
 
     Parameters
@@ -26,6 +28,9 @@ def load_backbone(backbone, dtype="float32", *, revision=None, local_files_only=
 
     local_files_only : bool, default=False
         Whether a hub id may only be taken from the local cache.
+
+    compile : bool, default=False
+        Whether the network that denoises goes through :func:`torch.compile`.
 
     Returns
     -------
@@ -45,4 +50,4 @@ def load_backbone(backbone, dtype="float32", *, revision=None, local_files_only=
     """
     folder = find_backbone(backbone, revision=revision, local_files_only=local_files_only)
     kind = StableDiffusionBackbone if "unet" in networks_of(folder) else DiTBackbone
-    return kind(folder, dtype, name=os.fspath(backbone))
+    return kind(folder, dtype, name=os.fspath(backbone), compile=compile)

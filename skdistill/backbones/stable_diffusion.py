@@ -46,6 +46,9 @@ class StableDiffusionBackbone(LatentDiffusion):
     name : str, default=None
         What messages call it; None for the folder's name.
 
+    compile : bool, default=False
+        Whether the network that denoises goes through :func:`torch.compile`.
+
     Attributes
     ----------
     vae, denoiser : diffusers models
@@ -81,14 +84,21 @@ class StableDiffusionBackbone(LatentDiffusion):
         If a part is missing, damaged, or of another kind.
     """
 
-    def __init__(self, folder, dtype="float32", *, name=None):
+    def __init__(self, folder, dtype="float32", *, name=None, compile=False):
         folder = Path(folder)
         for part, kind in STABLE_DIFFUSION.items():
             read_config(folder, part, kind)
         weights = [file for part in STABLE_DIFFUSION for file in weight_files(folder, part)]
         self.fingerprint = hash_files([*weights, *_tokenizer_files(folder)])
         self.folder = folder
-        super().__init__(folder, "unet", dtype, name=name, guidance_scale=DEFAULT_GUIDANCE_SCALE)
+        super().__init__(
+            folder,
+            "unet",
+            dtype,
+            name=name,
+            guidance_scale=DEFAULT_GUIDANCE_SCALE,
+            compile=compile,
+        )
         extra = self.denoiser.config.addition_embed_type or self.denoiser.config.class_embed_type
         if extra is not None:
             raise ValueError(

@@ -29,6 +29,11 @@ def add_running_arguments(group):
         group, "batch_size", "samples made at once; halved where memory runs out", type=count
     )
     group.add_argument("--jobs", dest="n_jobs", type=int, default=1, help="number of processes")
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the diffusion network, which pays for large sets",
+    )
     add_setting(
         group, "memory", "keep encoded rows in this folder for other runs", metavar="FOLDER"
     )
