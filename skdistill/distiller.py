@@ -97,9 +97,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     projector : TangentProjector, "passthrough" or None, default=None
         Estimates the tangent spaces of each class. None is
-        ``TangentProjector(32, n_neighbors=100)``; the paper's is ``TangentProjector()``, of 3
-        dimensions and 12 neighbours. "passthrough" guides in every direction, which with
-        ``KMeans`` as the clusterer and no refiner is MGD [2]_.
+        ``TangentProjector(32, n_neighbors=100)``, which of fewer features leaves nothing out; the
+        paper's is ``TangentProjector()``, of 3 dimensions and 12 neighbours. "passthrough" guides
+        in every direction, which with ``KMeans`` as the clusterer and no refiner is MGD [2]_.
 
     strength : float in [0, 1], default=1.0
         How far each guided step moves the clean prediction towards the centroid; 0 is unguided.

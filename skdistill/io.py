@@ -142,7 +142,7 @@ def read_manifest(run_dir):
     ...     X_syn, y_syn = distiller.sample(out_dir=run_dir)
     ...     manifest = read_manifest(run_dir)
     >>> manifest["settings"]["strength"], manifest["random_state"]
-    (0.5, 0)
+    (1.0, 0)
     """
     try:
         return _read_manifest(Path(run_dir))

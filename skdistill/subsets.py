@@ -334,8 +334,9 @@ class MedoidSubset(_RealSubset):
 class HierarchySubset(_RealSubset):
     """The medoids of the hierarchical coreset of each class, coarse to fine.
 
-    The nodes are those whose centroids the distiller guides to by default: fitted to its latents,
-    with its seed, this picks a real row for each of them.
+    The nodes are those of the paper, whose centroids the distiller guides to with
+    ``clusterer=HierarchicalIPC()``: fitted to its latents, with its seed, this picks a real row for
+    each of them.
 
     Parameters
     ----------

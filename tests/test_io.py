@@ -237,9 +237,9 @@ def test_a_complete_run_is_read_instead_of_made(distiller, tmp_path):
 def test_a_run_with_other_settings_is_refused(distiller, tmp_path):
     distiller.sample(out_dir=tmp_path / "run")
     distiller.strength = 0.7
-    with pytest.raises(ValueError, match=r"run with strength=0\.\d+, this one has strength=0\.7"):
+    with pytest.raises(ValueError, match=r"run with strength=1\.0, this one has strength=0\.7"):
         distiller.sample(out_dir=tmp_path / "run")
-    distiller.set_params(strength=0.5, init_noise=0.7)
+    distiller.set_params(strength=1.0, init_noise=0.7)
     with pytest.raises(ValueError, match=r"run with init_noise=1\.0, this one has init_noise=0\.7"):
         distiller.sample(out_dir=tmp_path / "run")
 

@@ -181,12 +181,12 @@ def test_a_row_that_is_nearest_to_two_centres_stands_for_one(monkeypatch):
 
 
 @pytest.mark.parametrize("ipc", [1, 5, 20])
-def test_hierarchy_medoids_are_those_of_the_distillers_nodes(ipc):
+def test_hierarchy_medoids_are_those_of_the_papers_nodes(ipc):
     features, labels = load_iris(return_X_y=True)
     # An odd scale tells the latents, which are standardised, from the features.
     features = features * [1, 10, 1, 1]
-    distiller = ManifoldGDDistiller(ipc, random_state=3).fit(features, labels)
-    latents = distiller.backbone_.encode(features)
+    distiller = ManifoldGDDistiller(ipc, clusterer=HierarchicalIPC(), random_state=3)
+    latents = distiller.fit(features, labels).backbone_.encode(features)
     subset = HierarchySubset(ipc, random_state=3).fit(latents, labels)
     chosen = subset.select().reshape(3, ipc)
     for label, clusterer in enumerate(distiller.clusterers_):
