@@ -133,7 +133,10 @@ def _image(described):
 
 
 def _size(n_bytes):
-    return "-" if n_bytes is None else f"{n_bytes / 1e6:.1f} MB"
+    if n_bytes is None:
+        return "-"
+    megabytes = n_bytes / 1e6
+    return f"{megabytes:.1f} MB" if megabytes < 10 else f"{megabytes:.0f} MB"
 
 
 def _or_dash(value, form="{}"):
