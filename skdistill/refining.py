@@ -51,7 +51,7 @@ class MatchingRefiner(BaseEstimator):
         Blocks of the random ConvNets, :func:`skdistill.networks.conv_net`.
 
     width : int, default=64
-        Channels of the random ConvNets.
+        Channels of the random ConvNets, which have GELU in place of ReLU.
 
     See Also
     --------

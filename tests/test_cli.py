@@ -61,6 +61,16 @@ print(*sorted({{"diffusers", "numpy", "scipy", "sklearn", "torch"}} & sys.module
     assert codes == [0, 0, 2, 2, *([0] * len(NAMES)), 2, 2, 2]
 
 
+def test_each_command_has_a_line_of_its_own(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    listed = capsys.readouterr().out.split("COMMAND\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(NAMES)
+    starts = {len(line) - len(line.split(maxsplit=1)[1]) for line in listed}
+    assert len(starts) == 1
+
+
 @pytest.mark.parametrize("columns", [50, 100])
 @pytest.mark.parametrize("command", [[], *([name] for name in NAMES)])
 def test_help_explains_each_option_and_fits_the_terminal(command, columns, capsys, monkeypatch):

@@ -22,11 +22,18 @@ which costs time; these keep them::
 import argparse
 import functools
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
-from results import TITLES, make_missing, mean_and_error, read_lines, table
+from results import (
+    BACKBONES,
+    TITLES,
+    distiller_settings,
+    make_missing,
+    mean_and_error,
+    read_lines,
+    table,
+)
 from sklearn.base import clone
 
 from skdistill.baselines import rivals
@@ -54,7 +61,6 @@ MATCHING = {
     "digits": {"steps": 300, "augmentation": ("crop", "scale", "rotate")},
     "fashion-mnist": {"steps": 300, "dtype": "bfloat16"},
 }
-BACKBONES = {"digits": "digits", "fashion-mnist": "fashion"}
 FIGURES = (
     "fid",
     "mean_distance",
@@ -127,27 +133,15 @@ def measure_rival(data, ipc, rival, student, seed):
 def rival_set(data, ipc, rival, seed):
     """Return the set that a rival makes of the training images."""
     X, _, y, _ = load(data)
-    value_range = PROTOCOLS[data]["value_range"]
     if rival == "DM":
+        value_range = PROTOCOLS[data]["value_range"]
         estimator = DistributionMatching(
             ipc, value_range=value_range, random_state=seed, **MATCHING[data]
         )
     else:
-        estimator = rivals(
-            ipc,
-            BACKBONES[data],
-            random_state=seed,
-            value_range=value_range,
-            dtype="float32" if data == "digits" else "bfloat16",
-            memory=memory(),
-        )[rival]
+        made = rivals(ipc, BACKBONES[data], random_state=seed, **distiller_settings(data))
+        estimator = made[rival]
     return estimator.fit(X, y).sample()
-
-
-@functools.cache
-def memory():
-    """Return a folder for what is encoded."""
-    return tempfile.mkdtemp(prefix="skdistill-judges-")
 
 
 def accuracy(data, student, X, y, seed):

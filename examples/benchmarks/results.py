@@ -1,9 +1,15 @@
 """What the scripts beside this file share: raw results, a line of JSON each, and tables of them."""
 
+import functools
 import json
+import tempfile
 
 import numpy as np
 
+from skdistill.protocols import PROTOCOLS
+
+# What draws the images of each data set.
+BACKBONES = {"digits": "digits", "fashion-mnist": "fashion", "cifar10": "cifar10"}
 TITLES = {"digits": "digits", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 
 
@@ -27,6 +33,21 @@ def make_missing(path, names, measure):
             result = {"name": name} | measure(name)
             add_line(path, result)
             print(json.dumps(result), flush=True)
+
+
+@functools.cache
+def memory():
+    """Return a folder for what is encoded."""
+    return tempfile.mkdtemp(prefix="skdistill-benchmark-")
+
+
+def distiller_settings(data):
+    """Return what all distillers of a data set share."""
+    return {
+        "value_range": PROTOCOLS[data]["value_range"],
+        "memory": memory(),
+        "dtype": "float32" if data == "digits" else "bfloat16",
+    }
 
 
 def mean_and_error(values, decimals=1):

@@ -22,12 +22,19 @@ found by SKDISTILL_DATA or downloaded, and encoded once, into a folder of tempor
 import argparse
 import functools
 import re
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from results import TITLES, make_missing, mean_and_error, read_lines, table
+from results import (
+    BACKBONES,
+    TITLES,
+    distiller_settings,
+    make_missing,
+    mean_and_error,
+    read_lines,
+    table,
+)
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 
@@ -36,12 +43,11 @@ from skdistill.baselines import rivals
 from skdistill.datasets import SPLITS
 from skdistill.matching import DistributionMatching
 from skdistill.metrics import compare_sets
-from skdistill.protocols import PROTOCOLS, judges
+from skdistill.protocols import judges
 
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "study.jsonl"
 PAGE = ROOT / "docs" / "benchmarks" / "study.md"
-BACKBONES = {"digits": "digits", "fashion-mnist": "fashion", "cifar10": "cifar10"}
 IPCS = (1, 10, 50)
 # Sets and, for each of them, students. Where a ConvNet takes a minute, not an hour's worth of them.
 SEEDS = {"digits": 5, "fashion-mnist": 3, "cifar10": 3}
@@ -165,24 +171,9 @@ def load(data):
     return SPLITS[data]()
 
 
-@functools.cache
-def memory():
-    """Return a folder for what is encoded."""
-    return tempfile.mkdtemp(prefix="skdistill-study-")
-
-
-def settings(data):
-    """Return what all distillers of a data set share."""
-    return {
-        "value_range": PROTOCOLS[data]["value_range"],
-        "memory": memory(),
-        "dtype": "float32" if data == "digits" else "bfloat16",
-    }
-
-
 def estimators(data, ipc, seed):
     """Return what makes sets, by name."""
-    backbone, shared = BACKBONES[data], settings(data)
+    backbone, shared = BACKBONES[data], distiller_settings(data)
     made = rivals(ipc, backbone, random_state=seed, **shared)
     made["ManifoldGD, not refined"] = ManifoldGDDistiller(
         ipc, backbone, random_state=seed, refiner="passthrough", **shared
@@ -199,7 +190,7 @@ def estimators(data, ipc, seed):
 def ladder_row(data, row, seed):
     """Return the distiller of one row of the ablation."""
     return ManifoldGDDistiller(
-        10, BACKBONES[data], random_state=seed, **settings(data) | PUBLISHED | LADDER[row]
+        10, BACKBONES[data], random_state=seed, **distiller_settings(data) | PUBLISHED | LADDER[row]
     )
 
 
