@@ -675,7 +675,7 @@ TEMPLATE = """\
 {bars}
 
 "Nearer" is a lower mean angle. Posterior planes need an eigendecomposition for each sample at each
-step, which a network as small as the digits' does not outweigh; and next to the image, at ᾱ of 0.9
+step, which small networks do not outweigh; and next to the image, at ᾱ of 0.9
 and more, their weights rest on the few latents that are nearest, which is too few for a plane. They
 are not the default, and guidance ends long before.
 
