@@ -31,6 +31,7 @@ from sklearn.cluster import KMeans
 from sklearn.model_selection import train_test_split
 
 from skdistill import ManifoldGDDistiller
+from skdistill.atomic import write_atomically
 from skdistill.backbones import DiTBackbone, write_card
 from skdistill.backbones.folder import WEIGHTS
 from skdistill.datasets import SPLITS
@@ -46,7 +47,7 @@ DATA = {"digits": "digits", "fashion": "fashion-mnist", "cifar10": "cifar10"}
 N_SAMPLES = 10_000
 IPC = 50
 SEEDS = range(3)
-SCALES = (1.0, 1.5, 2.5)
+SCALES = (1.0, 1.5, 2.5, 4.0)
 PICTURE = "samples.png"
 METHOD = """\
 Written by `examples/benchmarks/backbones.py`; raw figures in `evaluation.json`. Samples are made
@@ -133,16 +134,15 @@ class Measurement:
             "ipc": IPC,
         }
 
-    def scales(self):
-        """Return accuracies on held-out training images, at several scales of guidance."""
+    def held_out(self, scale):
+        """Return accuracies on held-out training images at a scale of guidance, or of real ones."""
         rows, held_out = self.split()
         X, y = self.X[rows], self.y[rows]
-        test = self.X[held_out], self.y[held_out]
-        scores = {"real": self.scores(real_images(X, y), *test)}
-        for scale in SCALES:
-            samples = self.sample(len(SEEDS) * IPC, scale)
-            scores[str(scale)] = self.scores(part_of(*samples), *test)
-        return scores
+        if scale == "real":
+            training = real_images(X, y)
+        else:
+            training = part_of(*self.sample(len(SEEDS) * IPC, scale))
+        return self.scores(training, self.X[held_out], self.y[held_out])
 
     def scores(self, training, X, y):
         """Return the accuracy of a student for each seed, trained on what the seed is given."""
@@ -246,15 +246,23 @@ def main():
         if record.exists():
             raw = json.loads(record.read_text(encoding="utf-8"))["raw"]
             break
-    for part in ("students", "reconstruction", "fid", "scales"):
-        if part not in raw:
-            raw[part] = getattr(measurement, part)()
-            partial.write_text(json.dumps({"raw": raw}), encoding="utf-8")
-            print(part, json.dumps(raw[part]), flush=True)
+    parts = ("students", "reconstruction", "fid")
+    measures = [(raw, part, getattr(measurement, part)) for part in parts]
+    scales = raw.setdefault("scales", {})
+    measures += [
+        (scales, str(scale), functools.partial(measurement.held_out, scale))
+        for scale in ("real", *SCALES)
+    ]
+    for record, name, measure in measures:
+        if name not in record:
+            record[name] = measure()
+            write_atomically(partial, json.dumps({"raw": raw}).encode())
+            print(name, json.dumps(record[name]), flush=True)
     if not (folder / PICTURE).exists():
         measurement.draw()
     record = evaluation(raw, folder, measurement.student_name)
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode())
     partial.unlink(missing_ok=True)
     write_card(folder)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import diffusers
 import torch
 
+from skdistill.atomic import write_atomically
 from skdistill.backbones import dit, stable_diffusion
 from skdistill.backbones.folder import (
     WEIGHTS,
@@ -95,7 +96,7 @@ def write_card(folder):
         measured=measured,
         command=source["command"],
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_atomically(folder / "README.md", card.encode())
 
 
 def describe_backbone(backbone, *, revision=None, local_files_only=False):

@@ -57,7 +57,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 # Backbones that have seen the training part of data that commands know by name.
-SHIPPED_FOR = {"digits": "digits", "fashion-mnist": "fashion"}
+SHIPPED_FOR = {"digits": "digits", "fashion-mnist": "fashion", "cifar10": "cifar10"}
 
 
 def add_command(subparsers, name, run, *, usage, summary, description, examples):
