@@ -18,7 +18,7 @@ from skdistill.networks import conv_net
 from skdistill.pixels import infer_format
 from skdistill.progress import progress_bar
 from skdistill.students import SMALL
-from skdistill.validation import IPC_CONSTRAINT, pick_device
+from skdistill.validation import IPC_CONSTRAINT, has_bfloat16, pick_device
 
 __all__ = ["DistributionMatching", "RandomFeatures", "match_distribution"]
 
@@ -60,7 +60,8 @@ class DistributionMatching(ClasswiseBaseline):
         The values of `X` that stand for black and white; None infers them.
 
     dtype : {"float32", "bfloat16"}, default="float32"
-        In what convolutions are computed, by autocast.
+        In what convolutions are computed, by autocast; float32 where the device would have to
+        emulate bfloat16.
 
     device : str, default="auto"
         Where to compute. "auto" takes "cuda", then "mps", then "cpu".
@@ -275,7 +276,8 @@ def match_distribution(
         Channels of the ConvNet.
 
     dtype : torch.dtype, default=torch.float32
-        In what convolutions are computed, by autocast.
+        In what convolutions are computed, by autocast; float32 where the device would have to
+        emulate bfloat16.
 
     progress : callable, default=None
         Called after each step.
@@ -356,7 +358,8 @@ class RandomFeatures:
         Blocks and channels of the ConvNet, :func:`skdistill.networks.conv_net`.
 
     dtype : torch.dtype
-        In what convolutions are computed, by autocast.
+        In what convolutions are computed, by autocast; float32 where the device would have to
+        emulate bfloat16.
 
     activation : type, default=torch.nn.ReLU
         Of the ConvNet.
@@ -371,7 +374,11 @@ class RandomFeatures:
         self.real = real
         self.augmentation = check_augmentation(augmentation)
         self.generator = generator
-        self.dtype = dtype
+        self._autocast = torch.autocast(
+            real.device.type,
+            torch.bfloat16,
+            enabled=dtype == torch.bfloat16 and has_bfloat16(real.device),
+        )
         n_channels, *size = real.shape[1:]
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
@@ -426,7 +433,7 @@ class RandomFeatures:
             # The same numbers again, so that the change is the same.
             self.generator.set_state(self._state)
             x = augment(x, [self._change], self.generator, shared=True)
-        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast:
             return self._network(x).float()
 
 

@@ -131,7 +131,8 @@ class MatchingRefiner(BaseEstimator):
             On the CPU; draws weights, batches and changes.
 
         dtype : torch.dtype, default=torch.float32
-            In what the convolutions of the random ConvNets are computed, by autocast.
+            In what the convolutions of the random ConvNets are computed, by autocast; float32
+            where the device would have to emulate bfloat16.
 
         progress : callable, default=does nothing
             Called after each step.

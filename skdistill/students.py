@@ -25,7 +25,7 @@ from skdistill.augmentation import augment
 from skdistill.networks import conv_net, resnet
 from skdistill.pixels import check_value_range, infer_value_range, to_networks
 from skdistill.progress import progress_bar
-from skdistill.validation import pick_device
+from skdistill.validation import has_bfloat16, pick_device
 
 __all__ = ["ConvNetClassifier", "ResNetClassifier"]
 
@@ -273,7 +273,7 @@ class _NetworkClassifier(
 
     def _autocast(self, device):
         chosen = self.dtype == "bfloat16" or (self.dtype == "auto" and device.type == "cuda")
-        return torch.autocast(device.type, torch.bfloat16, enabled=chosen)
+        return torch.autocast(device.type, torch.bfloat16, enabled=chosen and has_bfloat16(device))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -332,7 +332,8 @@ class ConvNetClassifier(_NetworkClassifier):
 
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         In what convolutions are computed, by autocast. "auto" is bfloat16 on "cuda" and float32
-        elsewhere.
+        elsewhere. "bfloat16" is float32, too, where the device would have to emulate it, which
+        takes ten times as long: see :func:`skdistill.validation.has_bfloat16`.
 
     compile : bool, default=False
         Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++
@@ -483,7 +484,8 @@ class ResNetClassifier(_NetworkClassifier):
 
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         In what convolutions are computed, by autocast. "auto" is bfloat16 on "cuda" and float32
-        elsewhere.
+        elsewhere. "bfloat16" is float32, too, where the device would have to emulate it, which
+        takes ten times as long: see :func:`skdistill.validation.has_bfloat16`.
 
     compile : bool, default=False
         Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++

@@ -6,7 +6,7 @@ from numbers import Integral
 import torch
 from sklearn.utils._param_validation import Interval
 
-__all__ = ["IPC_CONSTRAINT", "check_class_map", "check_ipc", "pick_device"]
+__all__ = ["IPC_CONSTRAINT", "check_class_map", "check_ipc", "has_bfloat16", "pick_device"]
 
 IPC_CONSTRAINT = [Interval(Integral, 1, None, closed="left"), Mapping]
 
@@ -127,3 +127,30 @@ def pick_device(device):
             f"{str(error).splitlines()[0]}"
         ) from error
     return picked
+
+
+def has_bfloat16(device):
+    """Return whether a device multiplies in bfloat16 itself.
+
+    Other processors emulate it, and take ten times as long as in float32 or more.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    has_bfloat16 : bool
+        True on "cuda", and on a CPU for which oneDNN has kernels in bfloat16.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdistill.validation import has_bfloat16
+    >>> has_bfloat16(torch.device("cuda"))
+    True
+    """
+    if device.type != "cpu":
+        return device.type == "cuda"
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -188,6 +188,16 @@ def test_half_precision_changes_little():
     assert abs(few - half) < 0.05
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_half_precision_is_for_devices_that_have_it(native, monkeypatch):
+    monkeypatch.setattr("skdistill.students.has_bfloat16", lambda device: native)
+    full, half = (
+        student(steps=2, epochs=0, dtype=dtype).fit(X[FEW], Y[FEW]).predict_proba(X_TEST)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert np.array_equal(full, half) == (not native)
+
+
 @pytest.mark.slow
 def test_compiled_training_is_the_same():
     expected = student(steps=20).fit(X[FEW], Y[FEW]).predict_proba(X_TEST)

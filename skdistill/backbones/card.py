@@ -80,7 +80,7 @@ def write_card(folder):
         f"{run['dit']['seconds']:.0f} s",
         "Reconstruction": f"root mean squared error {error:.4g} on the training images, "
         f"{100 * error / (high - low):.2f}% of the value range",
-        "Trained on": f"{run['machine']}, in bfloat16 autocast",
+        "Trained on": f"{run['machine']}, in {run['precision']}",
         "Sampling": "velocity prediction, classifier-free guidance scale "
         f"{settings['guidance_scale']:g}",
         "Licence": source["license"],

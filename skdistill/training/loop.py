@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from skdistill.atomic import write_atomically
 from skdistill.progress import progress_bar
+from skdistill.validation import has_bfloat16
 
 __all__ = ["set_seed", "train"]
 
@@ -35,7 +36,7 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
     Parameters
     ----------
     model : torch.nn.Module
-        Where to begin; trained in place, in bfloat16 autocast.
+        Where to begin; trained in place; in bfloat16 autocast where the device has it.
 
     loss : callable
         Draws a batch and returns the loss of `model` on it, a scalar tensor.
@@ -89,7 +90,7 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
         for step in range(done, steps):
             set_seed(*seed, step + 1)
             optimizer.param_groups[0]["lr"] = learning_rate * _rate(step, steps)
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
                 value = loss()
             value.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

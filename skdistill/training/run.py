@@ -26,7 +26,7 @@ from skdistill.training.vae import (
     reconstruction_rmse,
     vae_loss,
 )
-from skdistill.validation import pick_device
+from skdistill.validation import has_bfloat16, pick_device
 
 __all__ = ["pretrain"]
 
@@ -264,6 +264,7 @@ def pretrain(
     run["dit"] = dit_log
     run["reconstruction_rmse"] = reconstruction_rmse(vae, X, latents[0], settings)
     run["machine"] = _describe(device)
+    run["precision"] = "bfloat16 autocast" if has_bfloat16(device) else "float32"
     if command is None:
         arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         command = f"skdistill.training.pretrain(X, y, out, {arguments})"
