@@ -30,9 +30,9 @@ from results import (
     TITLES,
     distiller_settings,
     make_missing,
-    mean_and_error,
     read_lines,
     table,
+    with_number,
 )
 from sklearn.base import clone
 
@@ -175,12 +175,6 @@ def measure_metric(data, pair, seed):
 MEASURES = {"students": measure_student, "rivals": measure_rival, "metrics": measure_metric}
 
 
-def with_number(values, decimals=1):
-    """Write a mean and its standard error, and the number of values where they are not five."""
-    text = mean_and_error(values, decimals)
-    return text if len(values) == len(SEEDS) else f"{text} ({len(values)})"
-
-
 def found(results, prefix, key="accuracy", scale=100.0):
     """Return the values of all results whose names are the prefix and a seed."""
     names = (f"{prefix}/{seed}" for seed in SEEDS)
@@ -190,8 +184,7 @@ def found(results, prefix, key="accuracy", scale=100.0):
 
 def cell(results, prefix, key="accuracy", scale=100.0, decimals=1):
     """Write the results of a prefix, or a dash where there are none."""
-    values = found(results, prefix, key, scale)
-    return with_number(values, decimals) if values else "-"
+    return with_number(found(results, prefix, key, scale), len(SEEDS), decimals)
 
 
 def students_table(results):

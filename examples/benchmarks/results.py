@@ -7,6 +7,7 @@ import tempfile
 import numpy as np
 
 from skdistill.protocols import PROTOCOLS
+from skdistill.validation import has_bfloat16, pick_device
 
 # What draws the images of each data set.
 BACKBONES = {"digits": "digits", "fashion-mnist": "fashion", "cifar10": "cifar10"}
@@ -46,7 +47,9 @@ def distiller_settings(data):
     return {
         "value_range": PROTOCOLS[data]["value_range"],
         "memory": memory(),
-        "dtype": "float32" if data == "digits" else "bfloat16",
+        "dtype": "bfloat16"
+        if data != "digits" and has_bfloat16(pick_device("auto"))
+        else "float32",
     }
 
 
@@ -56,6 +59,14 @@ def mean_and_error(values, decimals=1):
     if len(values) > 1:
         mean += f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{decimals}f}"
     return mean
+
+
+def with_number(values, wanted, decimals=1):
+    """Write a mean and its error, with the number of values where it is not the wanted one."""
+    if len(values) == 0:
+        return "-"
+    text = mean_and_error(values, decimals)
+    return text if len(values) == wanted else f"{text} ({len(values)})"
 
 
 def table(header, rows):

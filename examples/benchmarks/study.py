@@ -31,9 +31,9 @@ from results import (
     TITLES,
     distiller_settings,
     make_missing,
-    mean_and_error,
     read_lines,
     table,
+    with_number,
 )
 from sklearn.base import clone
 from sklearn.cluster import KMeans
@@ -263,7 +263,7 @@ def accuracy_table(results, data, methods):
         row = [method]
         for ipc, student in columns:
             values = accuracies(results, f"accuracy/{data}/{ipc}/{method}", student)
-            row.append(mean_and_error(list(values.values())) if values else "-")
+            row.append(with_number(list(values.values()), SEEDS[data]))
         rows.append(row)
     return table(["trained on", *(f"{ipc}, {student}" for ipc, student in columns)], rows)
 
@@ -292,7 +292,7 @@ def difference_table(results, data):
         row = [f"- {other}"]
         for ipc, student in columns:
             values = difference(results, data, ipc, other, student)
-            text = mean_and_error(values) if len(values) else "-"
+            text = with_number(values, SEEDS[data])
             row.append(f"**{text}**" if is_ahead(values) else text)
         rows.append(row)
     return table([OURS, *(f"{ipc}, {student}" for ipc, student in columns)], rows)
@@ -317,7 +317,7 @@ def transfer_table(results, data):
     rows = []
     for method in leaders(results, data):
         values = accuracies(results, f"accuracy/{data}/10/{method}", "ResNet-18")
-        rows.append([method, mean_and_error(list(values.values())) if values else "-"])
+        rows.append([method, with_number(list(values.values()), SEEDS[data])])
     return table(["trained on", "ResNet-18"], rows)
 
 
@@ -328,7 +328,7 @@ def ladder_table(results, data):
         cells = [row]
         for student in students(data):
             values = accuracies(results, f"ladder/{data}/10/{row}", student)
-            cells.append(mean_and_error(list(values.values())) if values else "-")
+            cells.append(with_number(list(values.values()), SEEDS[data]))
         rows.append(cells)
     return table(["as published", *students(data)], rows)
 
@@ -363,7 +363,8 @@ HEAD = """\
 
 Accuracies in per cent on real test images of students that were trained on a set alone, with hard
 labels; mean ± standard error over sets, each the mean of its students. The number before the
-student is that of images a class. All settings were chosen on training images.
+student is that of images a class. In brackets: the number of sets, where not all are measured yet;
+a dash: none. All settings were chosen on training images.
 """
 SECTION = """\
 ## {title}
