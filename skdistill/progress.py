@@ -50,5 +50,8 @@ def progress_bar(iterable=None, *, description, verbose, total=None, initial=0):
         disable=None if verbose else True,
         delay=DELAY,
         dynamic_ncols=True,
+        # Steps of denoising and of refining take turns and differ in cost: only the mean over all
+        # of them says what is left.
+        smoothing=0,
         bar_format=FORMAT,
     )
