@@ -346,7 +346,10 @@ class DataFormat:
             Rows in the caller's own terms.
         """
         if self.image_shape is None:
-            return _rounded(np.clip(x, *self.value_range), self.dtype)
+            X = _rounded(np.clip(x, *self.value_range), self.dtype)
+            # float64 rounds large integers, the ends of their range among them.
+            exact = X.dtype.kind in "iu" and np.result_type(*self.value_range) == X.dtype
+            return np.clip(X, *self.value_range) if exact else X
         if x.shape[1:] != self.channels_first:
             x = _resized(x, self.channels_first[1:], self.resize)
             if x.shape[1] > self.channels_first[0]:

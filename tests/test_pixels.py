@@ -84,3 +84,17 @@ def test_whole_numbers_come_back_as_such_and_fractions_as_fractions(largest):
 def test_a_range_with_fractions_is_no_reason_to_leave_it():
     data_format = infer_format(np.zeros((1, 4)), (2, 2), value_range=(0.4, 0.6))
     assert data_format.from_backbone(np.ones((1, 1, 2, 2))).max() == 0.6
+
+
+@pytest.mark.parametrize("value", [2**64 - 1024, 2**64 - 1, 2**53 + 1])
+def test_integers_that_float64_rounds_stay_within_what_was_seen(value):
+    rows = np.array([[value]], dtype=np.uint64)
+    data_format = infer_format(rows, (1,))
+    assert data_format.from_backbone(rows.astype(np.float64)).tolist() == [[value]]
+
+
+def test_a_range_that_the_caller_names_holds_for_integers_too():
+    rows = np.array([[0], [9]])
+    back = infer_format(rows, (1,), value_range=(2, 5)).from_backbone(np.array([[1.0], [7.0]]))
+    assert back.dtype == rows.dtype
+    assert back.tolist() == [[2], [5]]
