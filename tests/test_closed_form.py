@@ -5,7 +5,7 @@ from scipy.spatial.distance import cdist
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import scale
 
-from skdistill.backbones import GaussianMixtureScore
+from skdistill.backbones import ClosedFormBackbone, GaussianMixtureScore
 
 
 def draw(mixture, n):
@@ -58,3 +58,13 @@ def test_covariance_of_few_rows_is_their_scatter_and_five_rows_worth_of_isotropi
         (deviations.T @ deviations + 5 * prior) / (len(rows) + 5),
         atol=1e-12,
     )
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e-300, 0.1])
+def test_what_rounding_leaves_of_a_constant_feature_is_no_latent(value):
+    # The mean of eleven such numbers is not quite the number.
+    X = np.column_stack([np.full(11, value), np.arange(11.0)])
+    backbone = ClosedFormBackbone().fit(X, np.zeros(11, dtype=int), 1)
+    z = backbone.encode(X)
+    assert not z[:, 0].any()
+    np.testing.assert_allclose(backbone.decode(torch.from_numpy(z)), X)

@@ -340,7 +340,11 @@ class ClosedFormBackbone:
         z : ndarray of shape (n_samples, n_features)
             Latents.
         """
-        return (x.reshape(len(x), -1) - self.offset) / np.where(self.scale > 0, self.scale, 1.0)
+        deviations = x.reshape(len(x), -1) - self.offset
+        # Of a feature that does not vary, only rounding is left, which is large where values are.
+        return np.divide(
+            deviations, self.scale, out=np.zeros_like(deviations), where=self.scale > 0
+        )
 
     def decode(self, z, calls=None):
         """Undo :meth:`encode`.
