@@ -51,6 +51,8 @@ def infer_value_range(X):
     if X.dtype in (np.uint8, np.uint16):
         return 0.0, float(np.iinfo(X.dtype).max)
     low, high = float(X.min()), float(X.max())
+    if X.dtype.kind in "iu":
+        low, high = min(low, _highest(X.dtype)), min(high, _highest(X.dtype))
     if low >= 0.0 and high <= 1.0 and X.dtype.kind in "fb":
         return 0.0, 1.0
     if low == high:
@@ -151,11 +153,15 @@ def _rounded(x, dtype):
     """Cast to `dtype`, to the nearest value where it holds no fractions."""
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        # The largest integers of 64 bits are rounded up beyond themselves.
-        highest = float(info.max) if int(float(info.max)) <= info.max else np.nextafter(info.max, 0)
-        x = np.clip(np.rint(x), info.min, highest)
+        x = np.clip(np.rint(x), np.iinfo(dtype).min, _highest(dtype))
     return (np.rint(x) if dtype.kind == "b" else x).astype(dtype)
+
+
+def _highest(dtype):
+    """Return the largest number of an integer dtype that a float64 can be."""
+    largest = np.iinfo(dtype).max
+    # The largest integers of 64 bits are rounded up beyond themselves.
+    return float(largest) if int(float(largest)) <= largest else float(np.nextafter(largest, 0))
 
 
 def infer_format(

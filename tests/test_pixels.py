@@ -39,6 +39,8 @@ def test_results_are_clipped_to_the_value_range(X, low, width):
         (np.array([[[True, False]]]), (0, 1)),
         (np.array([[[-0.2, 0.7]]]), (-0.2, 0.7)),
         (np.full((1, 2, 2), 7.0), (7, 8)),
+        # The largest float64 that an int64 can be is 2 ** 63 - 1024.
+        (np.array([[[0, 2**63 - 1]]]), (0, 2**63 - 1024)),
     ],
 )
 def test_value_ranges_are_inferred(X, expected):
