@@ -196,7 +196,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Where the backbone runs. "auto" takes "cuda", then "mps", then "cpu".
 
     dtype : {"float32", "bfloat16", "float16"}, default="float32"
-        Of the diffusion network. Processors without arithmetic in bfloat16 emulate it and take ten
+        Of the diffusion network. Processors without arithmetic in bfloat16 emulate it and take many
         times as long. Geometry is computed in float32 or better.
 
     compile : bool, default=False

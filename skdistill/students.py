@@ -333,7 +333,7 @@ class ConvNetClassifier(_NetworkClassifier):
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         In what convolutions are computed, by autocast. "auto" is bfloat16 on "cuda" and float32
         elsewhere. "bfloat16" is float32, too, where the device would have to emulate it, which
-        takes ten times as long.
+        takes many times as long.
 
     compile : bool, default=False
         Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++
@@ -485,7 +485,7 @@ class ResNetClassifier(_NetworkClassifier):
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         In what convolutions are computed, by autocast. "auto" is bfloat16 on "cuda" and float32
         elsewhere. "bfloat16" is float32, too, where the device would have to emulate it, which
-        takes ten times as long.
+        takes many times as long.
 
     compile : bool, default=False
         Whether the training step goes through :func:`torch.compile`, which on a CPU needs a C++

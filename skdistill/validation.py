@@ -132,7 +132,7 @@ def pick_device(device):
 def has_bfloat16(device):
     """Return whether a device multiplies in bfloat16 itself.
 
-    Other processors emulate it, and take ten times as long as in float32 or more.
+    Many a CPU emulates it, and takes many times as long as in float32.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def has_bfloat16(device):
     Returns
     -------
     has_bfloat16 : bool
-        True on "cuda", and on a CPU for which oneDNN has kernels in bfloat16.
+        False on a CPU for which oneDNN has no kernels in bfloat16.
 
     Examples
     --------
@@ -152,5 +152,5 @@ def has_bfloat16(device):
     True
     """
     if device.type != "cpu":
-        return device.type == "cuda"
+        return True
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -159,3 +159,20 @@ def test_what_is_small_is_refined_unasked_and_nothing_else(monkeypatch):
     assert distil(refiner="passthrough").refiner_ is None
     table = ManifoldGDDistiller(2).fit(X[FEW].reshape(80, -1), Y[FEW])
     assert table.refiner_ is None
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_features_are_in_half_precision_where_the_device_has_it(native, monkeypatch):
+    monkeypatch.setattr("skdistill.matching.has_bfloat16", lambda device: native)
+    full, half = (
+        RandomFeatures(
+            THREES,
+            augmentation=[],
+            generator=torch.Generator().manual_seed(0),
+            depth=None,
+            width=16,
+            dtype=dtype,
+        ).draw(8)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert torch.equal(full, half) == (not native)

@@ -335,3 +335,18 @@ def test_the_shipped_digits_are_drawn_in_their_class_and_are_no_copies():
     assert agreement >= 0.97
     distances = np.linalg.norm(generated[:, None] - X[None], axis=2)
     assert (distances.min(1) < 2.0).mean() < 0.02
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_training_is_in_half_precision_where_the_device_has_it(native, tmp_path, monkeypatch):
+    monkeypatch.setattr("skdistill.training.loop.has_bfloat16", lambda device: native)
+    model, dtypes = torch.nn.Linear(2, 1), []
+
+    def loss():
+        made = model(torch.ones(1, 2))
+        dtypes.append(made.dtype)
+        return made.float().square().mean()
+
+    settings = {"learning_rate": 1e-3, "checkpoint_every": 1, "verbose": 0}
+    loop.train(model, loss, 1, (0, 1), tmp_path / "model.safetensors", **settings)
+    assert dtypes == [torch.bfloat16 if native else torch.float32]

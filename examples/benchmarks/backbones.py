@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from results import fast_dtype
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.model_selection import train_test_split
@@ -41,7 +42,6 @@ from skdistill.pictures import draw_grid
 from skdistill.pixels import from_networks, to_networks
 from skdistill.protocols import PROTOCOLS, judges
 from skdistill.subsets import RandomSubset
-from skdistill.validation import has_bfloat16, pick_device
 
 # What each backbone was trained on.
 DATA = {"digits": "digits", "fashion": "fashion-mnist", "cifar10": "cifar10"}
@@ -88,7 +88,7 @@ class Measurement:
             strength=0,
             refiner="passthrough",
             guidance_scale=guidance_scale,
-            dtype="bfloat16" if has_bfloat16(pick_device("auto")) else "float32",
+            dtype=fast_dtype(),
             batch_size=250,
             value_range=self.value_range,
             random_state=0,

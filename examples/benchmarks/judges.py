@@ -273,7 +273,8 @@ before any method was judged on these data, and is the same for all sets of a da
 which the step size rises over the first fifth of the updates and falls to zero along half a cosine.
 A set is seen for `steps` updates or `epochs` passes, whichever is more. What crops are filled with
 was settled on that split too, after a first version, with black, had fallen short of the published
-figure on CIFAR-10's test images.
+figure on CIFAR-10's test images. Where a processor would have to emulate bfloat16, students compute
+in float32.
 
 {protocols}
 

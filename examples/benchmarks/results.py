@@ -42,14 +42,17 @@ def memory():
     return tempfile.mkdtemp(prefix="skdistill-benchmark-")
 
 
+def fast_dtype():
+    """Return bfloat16, or float32 where that would be emulated."""
+    return "bfloat16" if has_bfloat16(pick_device("auto")) else "float32"
+
+
 def distiller_settings(data):
     """Return what all distillers of a data set share."""
     return {
         "value_range": PROTOCOLS[data]["value_range"],
         "memory": memory(),
-        "dtype": "bfloat16"
-        if data != "digits" and has_bfloat16(pick_device("auto"))
-        else "float32",
+        "dtype": "float32" if data == "digits" else fast_dtype(),
     }
 
 
