@@ -34,11 +34,11 @@ class MatchingRefiner(BaseEstimator):
     Parameters
     ----------
     steps : int, default=200
-        Number of updates of each class.
+        Gradients taken a class. The first moves nothing: it tells Adam their scale.
 
     learning_rate : float, default=0.1
-        Of Adam, in units of latents, whose standard deviation is about 1. It falls to zero along a
-        line.
+        Of Adam, in units of latents, whose standard deviation is about 1. After the first step it
+        falls to zero along a line.
 
     batch_size : int, default=64
         Real images an update, and synthetic ones that are decoded at once.
@@ -161,7 +161,11 @@ class MatchingRefiner(BaseEstimator):
         )
         z = z.clone()
         optimizer = torch.optim.Adam([z], lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(self.steps, 1))
+        # Adam's first update is the sign of the gradient: a latent whose first gradient is as
+        # good as zero would go up or down by a whole learning rate as the last bit has it.
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 1.0 - step / self.steps if step else 0.0
+        )
         # A second thread costs more than it brings at this size: see students.
         limit = 1 if max(real.shape[2:]) <= SMALL else None
         with threadpool_limits(limit, user_api="openmp"):

@@ -93,6 +93,24 @@ def test_the_last_bit_of_the_latents_is_not_magnified(seed):
     assert_allclose(torch.tanh(nearby), torch.tanh(refined), rtol=0, atol=1e-4)
 
 
+def test_a_first_gradient_of_next_to_nothing_moves_next_to_nothing():
+    """Its sign is the last bit's, and must not be followed by a whole learning rate."""
+
+    def refine_from(weight):
+        weights = iter([weight])
+
+        def decode(z):
+            faded = torch.ones_like(z)
+            faded[0, 0, 4, 4] = next(weights, 1.0)
+            return z * faded
+
+        return refine(decode=decode, steps=3, augmentation=())
+
+    up, down = refine_from(1e-4), refine_from(-1e-4)
+    assert (up - FIVES[:5])[0, 0, 4, 4].abs() > 1e-3
+    assert_allclose(up, down, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
