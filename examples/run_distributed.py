@@ -43,12 +43,13 @@ def main():
 
     # %%
     # Ray does the same once it is registered: ``ray.util.joblib.register_ray()``, then
-    # ``parallel_config(backend="ray")``.
+    # ``parallel_config(backend="ray", n_jobs=-1, ray_remote_args=options)``. With ``options =
+    # {"max_restarts": -1, "max_task_retries": -1}`` it starts a lost worker again; without them the
+    # run stops there.
     #
     # Several GPUs want one process each that sees no other GPU. ``dask_cuda.LocalCUDACluster()``
     # starts such workers; by hand, ``CUDA_VISIBLE_DEVICES=0 dask worker scheduler:8786
-    # --nthreads 1`` does, and so on for each GPU. For Ray it is
-    # ``parallel_config(backend="ray", ray_remote_args={"num_gpus": 1})``.
+    # --nthreads 1`` does, and so on for each GPU. Ray's ``options`` have ``"num_gpus": 1``.
 
 
 # Worker processes import this file.

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 import joblib
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
 from sklearn.metrics import accuracy_score, pairwise_distances_argmin
 from sklearn.utils import check_consistent_length, check_random_state, gen_batches, get_tags
@@ -50,7 +50,7 @@ from skdistill.protocols import linear_student
 from skdistill.refining import MatchingRefiner
 from skdistill.rows import BackboneRows, ImageFiles, MappedRows, are_paths, check_finite
 from skdistill.tangent import TangentProjector
-from skdistill.tasks import ClusterTask, EncodeTask, Plan, SampleTask, count_distinct
+from skdistill.tasks import ClusterTask, EncodeTask, Plan, SampleTask, count_distinct, run_tasks
 from skdistill.validation import IPC_CONSTRAINT, check_ipc, pick_device
 
 __all__ = ["ManifoldGDDistiller"]
@@ -458,10 +458,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.value_range_ = self._format.value_range
 
         clusterer = self._clusterer()
-        fitted = Parallel(n_jobs=self.n_jobs, return_as="generator")(
+        jobs = (
             delayed(ClusterTask(clone(clusterer), Z, n))()
             for Z, n in zip(self._latents, budgets, strict=True)
         )
+        fitted = run_tasks(jobs, self.n_jobs)
         with self._progress_bar("clustering", len(budgets), fitted) as bar:
             self.clusterers_ = list(bar)
         self.projectors_ = ClassProjectors(self._projector(), self._latents)
@@ -524,7 +525,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 delayed(SampleTask(self, plan.part(batch)))(calls, bar.update if in_turn else None)
                 for batch in batches
             )
-            results = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
+            results = run_tasks(jobs, self.n_jobs)
             for batch, X_batch in zip(batches, results, strict=True):
                 new = [i for i, place in enumerate(batch.tolist()) if place not in samples]
                 samples.update(zip(batch[new].tolist(), X_batch[new], strict=True))
@@ -797,9 +798,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             folder = os.path.join(folder, "skdistill-latents", joblib.hash(key))
         latents = LatentsOnDisk(len(self._rows), folder)
         missing = [k for k in range(len(latents)) if not latents.has(k)]
-        encoded = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            delayed(EncodeTask(self, x.part(self._rows[k])))() for k in missing
-        )
+        jobs = (delayed(EncodeTask(self, x.part(self._rows[k])))() for k in missing)
+        encoded = run_tasks(jobs, self.n_jobs)
         with self._progress_bar("encoding", len(missing), encoded) as bar:
             for k, Z in zip(missing, bar, strict=True):
                 latents.write(k, Z)

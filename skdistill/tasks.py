@@ -10,10 +10,12 @@ import copy
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import torch
-from joblib import parallel_config
+from joblib import Parallel, effective_n_jobs, parallel_config
+from joblib.parallel import get_active_backend
 from sklearn.utils import gen_batches
 
 from skdistill.backbones.latent_diffusion import LatentDiffusion
@@ -21,7 +23,7 @@ from skdistill.generate import BatchedCalls
 from skdistill.latents import ClassProjectors, at_least_float32
 from skdistill.tree import first_equal_row
 
-__all__ = ["ClusterTask", "EncodeTask", "Plan", "SampleTask", "count_distinct"]
+__all__ = ["ClusterTask", "EncodeTask", "Plan", "SampleTask", "count_distinct", "run_tasks"]
 
 # A distiller's own attributes that no sample depends on, large or of the caller's process only.
 NOT_SENT = (
@@ -36,6 +38,40 @@ NOT_SENT = (
     "_latents",
     "_rows",
 )
+
+
+def run_tasks(tasks, n_jobs):
+    """Yield the results of tasks in their order, so that each can be kept while others run.
+
+    Parameters
+    ----------
+    tasks : iterable of joblib.delayed
+        Taken as workers get free.
+
+    n_jobs : int or None
+        As joblib has it, within the backend of :class:`joblib.parallel_config`.
+
+    Yields
+    ------
+    result : object
+        Of a task.
+
+    Examples
+    --------
+    >>> from joblib import delayed
+    >>> from skdistill.tasks import run_tasks
+    >>> list(run_tasks((delayed(abs)(i) for i in (-1, 2)), n_jobs=2))
+    [1, 2]
+    """
+    backend, _ = get_active_backend()
+    if backend.supports_return_generator:
+        yield from Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+        return
+    # Ray hands over all results at once, which would be the last moment to keep the first of them.
+    tasks, n_at_once = iter(tasks), 2 * effective_n_jobs(n_jobs)
+    with Parallel(n_jobs=n_jobs) as parallel:
+        while some := list(islice(tasks, n_at_once)):
+            yield from parallel(some)
 
 
 def count_distinct(Z):

@@ -9,7 +9,8 @@ import signal
 import numpy as np
 import pytest
 from conftest import write_dit_folder
-from joblib import parallel_config
+from joblib import delayed, parallel_config, register_parallel_backend
+from joblib._parallel_backends import LokyBackend
 from sklearn.base import clone
 
 from skdistill import ManifoldGDDistiller
@@ -18,7 +19,7 @@ from skdistill.datasets import load_digits_split
 from skdistill.generate import BatchedCalls
 from skdistill.io import RunDirectory
 from skdistill.refining import MatchingRefiner
-from skdistill.tasks import SampleTask, _load_once
+from skdistill.tasks import SampleTask, _load_once, run_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore:The VAE of backbone", "ignore:Images through")
 
@@ -117,20 +118,68 @@ def test_a_dask_cluster_makes_the_same_set_and_may_lose_a_worker(digits, tmp_pat
     assert len([json.loads(line)["sha256"] for line in lines]) == len(expected)
 
 
+class AllAtOnce(LokyBackend):
+    """Processes whose results come all at once, as Ray's do."""
+
+    supports_return_generator = False
+
+
+@pytest.fixture
+def all_at_once():
+    register_parallel_backend("all at once", AllAtOnce)
+    with parallel_config("all at once", n_jobs=2):
+        yield
+
+
+@pytest.mark.usefixtures("all_at_once")
+def test_a_backend_without_generators_is_given_tasks_by_and_by():
+    taken = []
+    results = run_tasks((delayed(abs)(-i) for i in range(9) if not taken.append(i)), None)
+    assert next(results) == 0
+    assert len(taken) < 9
+    assert list(results) == list(range(1, 9))
+    assert list(run_tasks((), None)) == []
+
+
+@pytest.mark.usefixtures("all_at_once")
+def test_a_backend_without_generators_makes_the_same_set(small_images, dit_folder, tmp_path):
+    X, y = small_images
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    params = {"ipc": 2, "backbone": dit_folder, "num_inference_steps": 2, "random_state": 0}
+    made = ManifoldGDDistiller(**params).fit(mapped, y).sample(out_dir=tmp_path / "run")[0]
+    with parallel_config("sequential"):
+        expected = ManifoldGDDistiller(**params).fit(X, y).sample()[0]
+    np.testing.assert_allclose(made.astype(int), expected, atol=1)
+
+
 @pytest.mark.slow
-def test_ray_makes_the_same_set(digits):
+def test_ray_makes_the_same_set_and_may_lose_a_worker(digits, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
+    psutil = pytest.importorskip("psutil")
     from ray.util.joblib import register_ray
 
     X, y, distiller = digits
     expected = distiller.sample()[0]
+    write, killed = RunDirectory.write, []
+
+    def kill_once(run, places, samples):
+        write(run, places, samples)
+        if not killed:
+            workers = [p for p in psutil.process_iter() if p.name() == "ray::PoolActor"]
+            killed.append(workers[0].pid)
+            workers[0].kill()
+
+    monkeypatch.setattr(RunDirectory, "write", kill_once)
     register_ray()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    again = {"max_restarts": -1, "max_task_retries": -1}
     try:
-        with parallel_config("ray"):
-            made = clone(distiller).fit(X, y).sample()[0]
+        with parallel_config("ray", n_jobs=-1, ray_remote_args=again):
+            made = clone(distiller).fit(X, y).sample(out_dir=tmp_path / "run")[0]
     finally:
         ray.shutdown()
+    assert killed
     np.testing.assert_allclose(made, expected, atol=1e-4)
 
 
