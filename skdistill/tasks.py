@@ -15,7 +15,6 @@ from itertools import islice
 import numpy as np
 import torch
 from joblib import Parallel, effective_n_jobs, parallel_config
-from joblib.parallel import get_active_backend
 from sklearn.utils import gen_batches
 
 from skdistill.backbones.latent_diffusion import LatentDiffusion
@@ -63,15 +62,17 @@ def run_tasks(tasks, n_jobs):
     >>> list(run_tasks((delayed(abs)(i) for i in (-1, 2)), n_jobs=2))
     [1, 2]
     """
-    backend, _ = get_active_backend()
-    if backend.supports_return_generator:
-        yield from Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
-        return
-    # Ray hands over all results at once, which would be the last moment to keep the first of them.
-    tasks, n_at_once = iter(tasks), 2 * effective_n_jobs(n_jobs)
-    with Parallel(n_jobs=n_jobs) as parallel:
-        while some := list(islice(tasks, n_at_once)):
-            yield from parallel(some)
+    try:
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+    except ValueError:
+        # Ray hands over all results at once: of a few tasks each time, or the first of them could
+        # only be kept when the last is there.
+        tasks, n_at_once = iter(tasks), 2 * effective_n_jobs(n_jobs)
+        with Parallel(n_jobs=n_jobs) as parallel:
+            while some := list(islice(tasks, n_at_once)):
+                yield from parallel(some)
+    else:
+        yield from parallel(tasks)
 
 
 def count_distinct(Z):

@@ -141,6 +141,16 @@ def test_a_backend_without_generators_is_given_tasks_by_and_by():
     assert list(run_tasks((), None)) == []
 
 
+@pytest.mark.parametrize("backend", ["sequential", "threading", "loky"])
+def test_results_come_while_tasks_are_left(backend):
+    taken = []
+    with parallel_config(backend, n_jobs=1):
+        results = run_tasks((delayed(abs)(-i) for i in range(3) if not taken.append(i)), None)
+        assert next(results) == 0
+        assert len(taken) == 1
+        assert list(results) == [1, 2]
+
+
 @pytest.mark.usefixtures("all_at_once")
 def test_a_backend_without_generators_makes_the_same_set(small_images, dit_folder, tmp_path):
     X, y = small_images
