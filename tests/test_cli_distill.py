@@ -57,8 +57,8 @@ def test_each_line_of_the_table_is_trained_on_what_it_names(tmp_path, monkeypatc
         "skdistill.cli.judging.pick_students", lambda *_, **__: {"recorder": Recorder()}
     )
     run = tmp_path / "run"
-    arguments = ["--ipc", "2", "--steps", "2", "--seed", "1", "--quiet", "--out", str(run)]
-    assert main(["distill", "digits", *arguments]) == 0
+    arguments = ["--ipc", "2", "--steps", "2", "--refiner-steps", "5", "--seed", "1", "--quiet"]
+    assert main(["distill", "digits", *arguments, "--out", str(run)]) == 0
     sets = json.loads((run / "scores.json").read_text())["n_training"]
     assert len(Recorder.fitted) == len(Recorder.scored) == 3 * len(sets)
     fitted = {name: Recorder.fitted[3 * i : 3 * i + 3] for i, name in enumerate(sets)}
@@ -162,7 +162,7 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, capsys, arguments, message):
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     run = tmp_path / "run"
-    arguments = ["distill", "digits", "--ipc", "6", "--batch-size", "5", "--no-scores"]
+    arguments = ["distill", "digits", "--ipc", "6", "--refiner-steps", "20", "--no-scores"]
     command = [sys.executable, "-m", "skdistill", *arguments, "--out", str(run)]
     process = subprocess.Popen(
         command,
@@ -182,8 +182,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert "skdistill distill digits --ipc 6" in error
     assert "Traceback" not in error
     finished = len(list(run.glob("batches/*.npz")))
-    assert 0 < finished < 12
-    assert len(list(run.glob("images/*/*.png"))) >= 5 * finished
+    assert 0 < finished < 10
+    assert len(list(run.glob("images/*/*.png"))) >= 6 * finished
     assert main([*arguments, "--out", str(run)]) == 0
     assert load_distilled(run)[0].shape == (60, 8, 8)
 

@@ -180,6 +180,7 @@ SETTINGS = [
     *("--ipc", "1", "--ipc", "3=2", "--steps", "4", "--strength", "0.8", "--kernel", "imq"),
     *("--start-level", "1", "--n-components", "2", "--guidance-interval", "0", "0.75"),
     *("--annealing", "none", "--scheduler", "DDPMScheduler", "--seed", "3"),
+    *("--refiner-steps", "5"),
 ]
 
 

@@ -22,8 +22,8 @@ from skdistill.subsets import RandomSubset
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "run"
-    arguments = ["--ipc", "2", "--steps", "5", "--no-scores", "--quiet", "--out", str(run)]
-    assert main(["distill", "digits", *arguments]) == 0
+    arguments = ["--ipc", "2", "--steps", "5", "--refiner-steps", "5", "--no-scores", "--quiet"]
+    assert main(["distill", "digits", *arguments, "--out", str(run)]) == 0
     return run
 
 

@@ -8,8 +8,8 @@ from skdistill.cli import main
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "digits"
-    options = ["--ipc", "1", "--steps", "2", "--no-scores", "--quiet", "--out", str(run)]
-    assert main(["distill", "digits", *options]) == 0
+    options = ["--ipc", "1", "--steps", "2", "--refiner-steps", "5", "--no-scores", "--quiet"]
+    assert main(["distill", "digits", *options, "--out", str(run)]) == 0
     return run
 
 

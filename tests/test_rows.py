@@ -18,6 +18,7 @@ from skdistill.backbones import ClosedFormBackbone, DiTBackbone
 from skdistill.datasets import list_image_folder, load_image_folder
 from skdistill.folders import read_image, survey_image
 from skdistill.latents import LatentsOnDisk
+from skdistill.refining import MatchingRefiner
 from skdistill.rows import ImageFiles, MappedRows, check_finite, hash_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:The VAE of backbone", "ignore:Images through")
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The VAE of backbone", "ignore:Im
 
 def distil(X, y, **params):
     params = {"ipc": 2, "random_state": 0, "num_inference_steps": 3, **params}
+    if "backbone" in params:
+        params = {"refiner": MatchingRefiner(5, width=16), **params}
     return ManifoldGDDistiller(**params).fit(X, y)
 
 
@@ -60,8 +63,9 @@ def test_a_mapped_table_gives_the_set_of_a_table(tmp_path, dtype):
 def test_mapped_images_give_the_set_of_images(tmp_path, dit_folder, small_images, dtype):
     X, y = small_images
     X = X if dtype == np.uint8 else (X / 255).astype(dtype)
-    expected = distil(X, y, backbone=dit_folder).sample()[0]
-    made = distil(mapped(tmp_path / "X.npy", X), y, backbone=dit_folder).sample()[0]
+    settings = {"backbone": dit_folder, "refiner": MatchingRefiner()}
+    expected = distil(X, y, **settings).sample()[0]
+    made = distil(mapped(tmp_path / "X.npy", X), y, **settings).sample()[0]
     assert made.dtype == dtype
     np.testing.assert_allclose(made.astype(float), expected, atol=1 if dtype == np.uint8 else 1e-3)
 

@@ -22,6 +22,7 @@ from skdistill.backbones import (
 )
 from skdistill.cli import main
 from skdistill.generate import BatchedCalls, denoise, make_scheduler
+from skdistill.refining import MatchingRefiner
 
 PROMPTS = {0: "a photo of a zero", 1: "a photo of a one", 2: "a drawing of two"}
 calls = BatchedCalls(1000)
@@ -47,6 +48,7 @@ def prompted(folder, **options):
 def distil(folder, images, **params):
     params = {"ipc": 2, "random_state": 0, "num_inference_steps": 6, **params}
     params = {"class_map": PROMPTS, "resize": "bilinear", **params}
+    params = {"refiner": MatchingRefiner(5, width=16), **params}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The VAE of backbone")
         return ManifoldGDDistiller(backbone=folder, **params).fit(*images)

@@ -157,6 +157,7 @@ def test_a_backend_without_generators_makes_the_same_set(small_images, dit_folde
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     params = {"ipc": 2, "backbone": dit_folder, "num_inference_steps": 2, "random_state": 0}
+    params["refiner"] = MatchingRefiner(5, width=16)
     made = ManifoldGDDistiller(**params).fit(mapped, y).sample(out_dir=tmp_path / "run")[0]
     with parallel_config("sequential"):
         expected = ManifoldGDDistiller(**params).fit(X, y).sample()[0]
