@@ -350,3 +350,13 @@ def test_training_is_in_half_precision_where_the_device_has_it(native, tmp_path,
     settings = {"learning_rate": 1e-3, "checkpoint_every": 1, "verbose": 0}
     loop.train(model, loss, 1, (0, 1), tmp_path / "model.safetensors", **settings)
     assert dtypes == [torch.bfloat16 if native else torch.float32]
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_nothing():
+    shares = np.array([loop._rate(step, 1000) for step in range(1000)])
+    assert shares[0] == pytest.approx(0.01)
+    assert np.all(np.diff(shares[:100]) > 0)
+    assert np.all(shares[100:700] == 1.0)
+    assert np.all(np.diff(shares[701:]) < 0)
+    assert 0 < shares[-1] < 0.01
+    assert all(0 < loop._rate(step, 3) <= 1.0 for step in range(3))

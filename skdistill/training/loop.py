@@ -17,6 +17,8 @@ __all__ = ["set_seed", "train"]
 
 EMA_DECAY = 0.9995
 WARMUP_STEPS = 100
+# The share of the steps in which the learning rate falls.
+COOLDOWN = 0.3
 
 
 def set_seed(*seed):
@@ -52,7 +54,7 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
         A .safetensors file that is replaced whole.
 
     learning_rate : float
-        At its peak: it rises over the first steps and falls to zero along a cosine.
+        At its peak: it rises over the first steps and falls to zero over the last 30%.
 
     checkpoint_every : int
         Steps between checkpoints.
@@ -117,8 +119,8 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
 
 
 def _rate(step, steps):
-    """Return the share of the learning rate at a step: a short rise, then half a cosine."""
-    return min(1.0, (step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
+    """Return the share of the learning rate at a step: a short rise, a plateau, a fall to zero."""
+    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (COOLDOWN * steps))
 
 
 def _save(path, step, seconds, model, average, optimizer, losses):

@@ -114,7 +114,7 @@ def pretrain(
         Images a step.
 
     learning_rate : float, default=1e-3
-        Largest learning rate of AdamW, in both stages; it falls to zero along a cosine.
+        Largest learning rate of AdamW, in both stages; it falls to zero over the last 30% of steps.
 
     latent_channels : int, default=None
         Channels of the latents; by default 4 for grey images and 8 for colour.
