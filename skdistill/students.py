@@ -188,11 +188,11 @@ class _NetworkClassifier(
         batches = torch.cat(orders)[: n_steps * batch_size].reshape(n_steps, batch_size)
 
         def loss_of(images, targets):
-            with self._autocast(device):
-                return nn.functional.cross_entropy(self.network_(images), targets)
+            return nn.functional.cross_entropy(self.network_(images), targets)
 
-        # Only the training step is compiled: the network stays a plain one, which pickles.
-        compiled_loss = torch.compile(loss_of) if self.compile else loss_of
+        if self.compile:
+            # Only the training step is compiled: the network stays a plain one, which pickles.
+            loss_of = torch.compile(loss_of)
         optimizer = torch.optim.AdamW(
             self.network_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
@@ -204,7 +204,9 @@ class _NetworkClassifier(
         bar = progress_bar(batches, description=name, verbose=self.verbose)
         for batch in bar:
             images = augment(self._to_network(X[batch.numpy()]), self.augmentation, generator)
-            loss = compiled_loss(images.to(device), targets[batch].to(device))
+            # Outside of what is compiled, or it would be compiled anew at each step.
+            with self._autocast(device):
+                loss = loss_of(images.to(device), targets[batch].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -206,6 +206,16 @@ def test_compiled_training_is_the_same():
     pickle.dumps(compiled)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_one_compilation_serves_all_steps_and_all_students(dtype):
+    torch.compiler.reset()
+    judge = student(steps=3, epochs=0, dtype=dtype, compile=True)
+    judge.fit(X[FEW], Y[FEW])
+    with torch.compiler.set_stance("fail_on_recompile"):
+        clone(judge).set_params(random_state=1, learning_rate=1e-2).fit(X[FEW], Y[FEW])
+
+
 def test_verbose_shows_the_loss_on_a_terminal_only(capsys, monkeypatch):
     student(verbose=1, steps=2).fit(X[FEW], Y[FEW])
     assert capsys.readouterr().err == ""
