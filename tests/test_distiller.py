@@ -132,6 +132,15 @@ class TestSample:
             distances.append(np.linalg.norm(z - distiller.cluster_centers_, axis=1).mean())
         assert distances[0] > distances[1] > distances[2]
 
+    def test_the_defaults_leave_samples_of_tables_nearer_to_their_centroids_than_chance(self, iris):
+        """Where guidance ends, noise must not be so large that all of it is forgotten."""
+        distances = []
+        for strength in (0.0, 1.0):
+            distiller = ManifoldGDDistiller(5, strength=strength, random_state=0).fit(*iris)
+            z = distiller.backbone_.encode(distiller.sample()[0])
+            distances.append(np.linalg.norm(z - distiller.cluster_centers_, axis=1).mean())
+        assert distances[1] < 0.5 * distances[0]
+
     def test_zero_strength_is_unguided_whatever_else_is_set(self, iris):
         plain, _ = distil(*iris, strength=0).sample()
         other, _ = distil(

@@ -221,8 +221,8 @@ def test_the_papers_update_equals_the_corrected_clean_prediction(backbone):
         x = plain
 
 
-def test_paper_weights_are_as_large_as_the_method_says(backbone):
-    scheduler = make_scheduler(None, backbone.default_scheduler)
+def test_paper_weights_are_as_large_as_the_method_says():
+    scheduler = diffusers.DDPMScheduler()
     scheduler.set_timesteps(50)
     w = [0.1 * paper_rate(scheduler, t) for t in scheduler.timesteps]
     assert 15 < w[0] < 23
@@ -233,7 +233,7 @@ def test_paper_weights_are_as_large_as_the_method_says(backbone):
 def test_the_paper_form_leaves_the_data_unless_it_is_clipped(backbone):
     class Watched:
         latent_shape = backbone.latent_shape
-        default_scheduler = backbone.default_scheduler
+        default_scheduler = diffusers.DDPMScheduler()
 
         @staticmethod
         def predict(x_t, *conditions):
@@ -276,7 +276,7 @@ STOCHASTIC = [
 ]
 
 
-@pytest.fixture(scope="module", params=[0.1, 0.5, 0.8])
+@pytest.fixture(scope="module", params=[0.4, 0.6, 0.8])
 def solution(request, backbone, setosas):
     """The share of a run and, nearly, where its differential equation leads."""
     share = request.param
@@ -425,7 +425,7 @@ def test_inversion_and_denoising_return_to_the_row(backbone):
     X, _ = load_iris(return_X_y=True)
     z = torch.from_numpy(backbone.encode(X[:20]))
     labels = torch.zeros(20, dtype=torch.int64)
-    timesteps = scheduler.timesteps[scheduler.timesteps < 500]
+    timesteps = scheduler.timesteps[scheduler.alphas_cumprod[scheduler.timesteps] > 0.1]
     calls = BatchedCalls(20)
     noisy = invert(backbone, z, labels, scheduler, calls, timesteps=timesteps)
     assert torch.linalg.vector_norm(noisy - z, dim=1).min() > 0.1
