@@ -1,5 +1,6 @@
 """Refining a finished set: its latents are moved until it looks, on average, like its class."""
 
+import math
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -25,11 +26,14 @@ class MatchingRefiner(BaseEstimator):
 
     .. math:: \Bigl\| \frac{1}{|B|} \sum_{x \in B} \psi(\omega(x))
               - \frac{1}{n} \sum_{i=1}^{n} \psi(\omega(D(z_i))) \Bigr\|^2
+              + w \frac{q}{p} \Bigl\| \bar x - \frac{1}{n} \sum_{i=1}^{n} D(z_i) \Bigr\|^2
 
-    where B is a batch of real images of the class and :math:`\omega` a change that all images of a
-    step undergo alike. The loss is that of distribution matching [1]_; that latents are moved
-    instead of pixels keeps the samples what the decoder can draw, as in [2]_. No network is
-    trained.
+    where B is a batch of real images of the class, :math:`\bar x` the mean of all of them,
+    :math:`\omega` a change that all images of a step undergo alike, and q and p the numbers of
+    features and of pixels. The first part is the loss of distribution matching [1]_. The networks
+    normalise each image, so what a linear model sees, brightness and contrast, is for the second
+    part. That latents are moved instead of pixels keeps the samples what the decoder can draw, as
+    in [2]_. No network is trained.
 
     Parameters
     ----------
@@ -52,6 +56,10 @@ class MatchingRefiner(BaseEstimator):
 
     width : int, default=64
         Channels of the random ConvNets, which have GELU in place of ReLU.
+
+    pixel_weight : float, default=0.1
+        The w of the formula. Much of it blurs small sets: the one image whose pixels are the mean
+        of a class is that mean.
 
     See Also
     --------
@@ -94,6 +102,7 @@ class MatchingRefiner(BaseEstimator):
         "augmentation": ["array-like"],
         "depth": [None, Interval(Integral, 1, None, closed="left")],
         "width": [Interval(Integral, 1, None, closed="left")],
+        "pixel_weight": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
@@ -105,6 +114,7 @@ class MatchingRefiner(BaseEstimator):
         augmentation=("crop", "cutout", "scale", "rotate", "color"),
         depth=None,
         width=64,
+        pixel_weight=0.1,
     ):
         self.steps = steps
         self.learning_rate = learning_rate
@@ -112,6 +122,7 @@ class MatchingRefiner(BaseEstimator):
         self.augmentation = augmentation
         self.depth = depth
         self.width = width
+        self.pixel_weight = pixel_weight
 
     def refine(self, z, real, decode, generator, *, dtype=torch.float32, progress=lambda: None):
         """Return the refined latents of a class.
@@ -159,6 +170,11 @@ class MatchingRefiner(BaseEstimator):
             # thousand times: here, a smooth loss makes the set depend on the seed alone.
             activation=nn.GELU,
         )
+        mean_pixels = real.flatten(1).mean(dim=0)
+
+        def look(images):
+            return self._with_pixels(features(images), images.flatten(1))
+
         z = z.clone()
         optimizer = torch.optim.Adam([z], lr=self.learning_rate)
         # Adam's first update is the sign of the gradient: a latent whose first gradient is as
@@ -170,24 +186,32 @@ class MatchingRefiner(BaseEstimator):
         limit = 1 if max(real.shape[2:]) <= SMALL else None
         with threadpool_limits(limit, user_api="openmp"):
             for _ in range(self.steps):
-                wanted = features.draw(self.batch_size)
-                z.grad = self._gradient(z, wanted, features, decode)
+                wanted = self._with_pixels(features.draw(self.batch_size), mean_pixels)
+                z.grad = self._gradient(z, wanted, look, decode)
                 optimizer.step()
                 schedule.step()
                 progress()
         return z.detach()
 
-    def _gradient(self, z, wanted, features, decode):
-        """Return the loss's gradient in the latents, of which a slice at a time is decoded."""
+    def _with_pixels(self, seen, pixels):
+        """Return features and pixels, so scaled that squared distances are those of the loss."""
+        weight = self.pixel_weight * seen.shape[-1] / pixels.shape[-1]
+        return torch.cat([seen, math.sqrt(weight) * pixels], dim=-1)
+
+    def _gradient(self, z, wanted, look, decode):
+        """Return the gradient in the latents, a slice of which is decoded at a time.
+
+        The loss is the squared distance of `wanted` from the mean of what `look` sees.
+        """
         slices = list(gen_batches(len(z), self.batch_size))
         found = None
         if len(slices) > 1:
             with torch.no_grad():
-                found = torch.cat([features(decode(z[rows])) for rows in slices]).mean(dim=0)
+                found = torch.cat([look(decode(z[rows])) for rows in slices]).mean(dim=0)
         gradient = torch.empty_like(z)
         for rows in slices:
             z_rows = z[rows].detach().requires_grad_()
-            seen = features(decode(z_rows))
+            seen = look(decode(z_rows))
             mean = seen.detach().mean(dim=0) if found is None else found
             # The set's mean is linear in what each sample adds to it.
             share = seen @ (mean - wanted) * (2.0 / len(z))

@@ -73,6 +73,25 @@ def test_the_gradient_is_that_of_the_squared_distance_of_means(batch_size):
     assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
+def test_the_loss_weighs_pixels_by_their_number_and_that_of_features():
+    refiner = MatchingRefiner(pixel_weight=0.3)
+    rng = np.random.default_rng(0)
+    features, pixels = (torch.from_numpy(rng.normal(size=(2, n))) for n in (6, 4))
+    first, second = refiner._with_pixels(features, pixels)
+    expected = (features[0] - features[1]).square().sum()
+    expected += 0.3 * 6 / 4 * (pixels[0] - pixels[1]).square().sum()
+    assert_allclose((first - second).square().sum(), expected)
+
+
+def test_pixels_come_nearer_to_the_mean_of_the_class_the_more_they_weigh():
+    distances = [
+        float(torch.linalg.vector_norm(refine(pixel_weight=w).mean(dim=0) - THREES.mean(dim=0)))
+        for w in (0.0, 0.1, 10.0)
+    ]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[2] < 0.5 * distances[0]
+
+
 def test_a_seed_fixes_the_result_and_the_caller_keeps_their_latents():
     start = FIVES[:5].clone()
     assert torch.equal(refine(start), refine(start))
@@ -118,6 +137,7 @@ def test_a_first_gradient_of_next_to_nothing_moves_next_to_nothing():
         ({"learning_rate": 0.0}, "'learning_rate' parameter"),
         ({"augmentation": ["twist"]}, "'twist'"),
         ({"depth": 9}, "depth of at most 3, got 9"),
+        ({"pixel_weight": -0.1}, "'pixel_weight' parameter"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
