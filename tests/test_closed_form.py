@@ -68,3 +68,11 @@ def test_what_rounding_leaves_of_a_constant_feature_is_no_latent(value):
     z = backbone.encode(X)
     assert not z[:, 0].any()
     np.testing.assert_allclose(backbone.decode(torch.from_numpy(z)), X)
+
+
+def test_noise_over_signal_grows_geometrically():
+    alpha_bar = ClosedFormBackbone().default_scheduler.alphas_cumprod.double()
+    ratio = ((1 - alpha_bar) / alpha_bar).sqrt()
+    # Where there is next to no noise, diffusers' float32 has few digits left for it.
+    np.testing.assert_allclose(ratio[[0, 500, -1]], [0.00125, 0.317, 80], rtol=0.03)
+    np.testing.assert_allclose(ratio.log().diff()[300:], np.log(64_000) / 999, rtol=0.02)
