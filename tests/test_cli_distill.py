@@ -17,7 +17,8 @@ from skdistill.datasets import load_digits_split
 
 def test_digits_are_distilled_and_judged(tmp_path, capsys, short_training):
     run = tmp_path / "run"
-    assert main(["distill", "digits", "--ipc", "2", "--steps", "10", "--out", str(run)]) == 0
+    few_steps = ["--steps", "10", "--refiner-steps", "5"]
+    assert main(["distill", "digits", "--ipc", "2", *few_steps, "--out", str(run)]) == 0
     X, y = load_distilled(run)
     assert X.shape == (20, 8, 8)
     assert y.tolist() == sorted(list(range(10)) * 2)

@@ -23,6 +23,7 @@ from skdistill.plotting import (
     RecordingGuidance,
     record_run,
 )
+from skdistill.refining import MatchingRefiner
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -39,6 +40,8 @@ def _close_figures():
 
 def distil(X, y, *args, **params):
     params = {"ipc": 4, "random_state": 0, "num_inference_steps": 10, **params}
+    if params.get("backbone") == "digits":
+        params = {"refiner": MatchingRefiner(5, width=16), **params}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Images through the closed-form")
         return ManifoldGDDistiller(*args, **params).fit(X, y)
