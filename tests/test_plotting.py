@@ -534,6 +534,16 @@ class TestLatentDisplay:
         assert display.trajectories_ == []
         assert "guided prediction" not in legend(display.ax_)
 
+    @pytest.mark.parametrize("layout", ["constrained", "tight"])
+    def test_a_layout_keeps_the_legend_off_the_neighbour(self, iris_distiller, run, layout):
+        figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout=layout)
+        for ax in axes:
+            LatentDisplay.from_estimator(iris_distiller, run=run, ax=ax)
+        figure.canvas.draw()
+        box = axes[0].get_legend().get_window_extent()
+        assert box.x1 < axes[1].get_window_extent().x0
+        assert all(figure.bbox.contains(x, y) for x, y in box.get_points())
+
     def test_digits(self, digits):
         plain = distil(*digits, backbone="digits", refiner="passthrough")
         display = LatentDisplay.from_estimator(plain, label=8)

@@ -84,7 +84,8 @@ class GuidanceDisplay:
             The samples; None generates them with :func:`record_run`.
 
         ax : matplotlib Axes or two of them, default=None
-            Where to draw. One makes room for two; None makes a figure.
+            Where to draw. One makes room for two; None makes a figure. The legend lies beside it:
+            a figure of several needs ``layout="constrained"`` to make room.
 
         Returns
         -------
@@ -101,7 +102,8 @@ class GuidanceDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or two of them, default=None
-            Where to draw. One makes room for two; None makes a figure.
+            Where to draw. One makes room for two; None makes a figure. The legend lies beside it:
+            a figure of several needs ``layout="constrained"`` to make room.
 
         Returns
         -------

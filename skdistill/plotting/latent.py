@@ -138,7 +138,8 @@ class LatentDisplay:
             Whether to draw the ways to the samples.
 
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure. The legend lies beside it:
+            a figure of several needs ``layout="constrained"`` to make room.
 
         Returns
         -------
@@ -169,7 +170,8 @@ class LatentDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure. The legend lies beside it:
+            a figure of several needs ``layout="constrained"`` to make room.
 
         Returns
         -------
