@@ -42,7 +42,14 @@ from skdistill import HierarchicalIPC, ManifoldGDDistiller, TangentProjector
 from skdistill.baselines import rivals
 from skdistill.datasets import SPLITS
 from skdistill.matching import DistributionMatching
-from skdistill.metrics import compare_sets
+from skdistill.metrics import (
+    copying,
+    diversity,
+    frechet_distance,
+    mean_distance,
+    mmd,
+    representativeness,
+)
 from skdistill.protocols import judges
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +216,7 @@ def measure(name):
     part, data, ipc, method, *rest = name.split("/")
     if part == "figures":
         X_syn, y_syn, seconds = make_set(data, int(ipc), method, int(rest[0]))
-        return figures(data, X_syn, y_syn) | {"cost": seconds / reference_seconds(data)}
+        return figures(data, X_syn) | {"cost": seconds / reference_seconds(data)}
     student, seed, student_seed = rest
     X_syn, y_syn, _ = make_set(data, int(ipc), method, int(seed), ladder=part == "ladder")
     judge = clone(all_judges(data)[student])
@@ -221,17 +228,25 @@ def measure(name):
 
 @functools.cache
 def embedding(data):
-    """Return the features of a network that was trained on all training images."""
+    """Return a network that was trained on all training images, and its features of them."""
     X, _, y, _ = load(data)
-    network = next(iter(students(data).values()))
-    return clone(network).set_params(random_state=0).fit(X, y).transform
+    network = clone(next(iter(students(data).values()))).set_params(random_state=0).fit(X, y)
+    return network, network.transform(X)
 
 
-def figures(data, X_syn, y_syn):
-    """Return how a set compares with the training images."""
-    X, _, y, _ = load(data)
-    overall = compare_sets(X, y, X_syn, y_syn, embed=embedding(data))["overall"]
-    return {figure: overall[figure] for figure in FIGURES}
+def figures(data, X_syn):
+    """Return how a set compares with the training images, those of `compare_sets` overall."""
+    X, _, _, _ = load(data)
+    network, real = embedding(data)
+    synthetic = network.transform(X_syn)
+    return {
+        "fid": frechet_distance(real, synthetic),
+        "mean_distance": mean_distance(real, synthetic),
+        "mmd": mmd(real, synthetic, random_state=0),
+        "representativeness": representativeness(real, synthetic),
+        "diversity": diversity(synthetic),
+        "nearest_real_ratio": copying(X, X_syn, random_state=0).ratio,
+    }
 
 
 def reference_seconds(data):
@@ -306,7 +321,7 @@ def figure_table(results, data, methods, ipc=10):
         found = [result for name, result in results.items() if name.startswith(prefix)]
         row = [method]
         for figure, (_, decimals) in (*FIGURES.items(), ("cost", ("cost", 1))):
-            values = [result[figure] for result in found if result[figure] is not None]
+            values = [result[figure] for result in found]
             row.append(f"{np.mean(values):.{decimals}f}" if values else "-")
         rows.append(row)
     return table(["set", *(title for title, _ in FIGURES.values()), "cost"], rows)
