@@ -313,7 +313,16 @@ def difference_table(results, data):
     return table([OURS, *(f"{ipc}, {student}" for ipc, student in columns)], rows)
 
 
-def figure_table(results, data, methods, ipc=10):
+def figure_tables(results, data, methods):
+    """Lay out the figures of all sets, a table a number of images of which there are any."""
+    return "\n\n".join(
+        figure_table(results, data, methods, ipc)
+        for ipc in IPCS
+        if any(name.startswith(f"figures/{data}/{ipc}/") for name in results)
+    )
+
+
+def figure_table(results, data, methods, ipc):
     """Lay out the means of the figures of every method's sets."""
     rows = []
     for method in methods:
@@ -324,11 +333,13 @@ def figure_table(results, data, methods, ipc=10):
             values = [result[figure] for result in found]
             row.append(f"{np.mean(values):.{decimals}f}" if values else "-")
         rows.append(row)
-    return table(["set", *(title for title, _ in FIGURES.values()), "cost"], rows)
+    return table([f"{ipc} a class", *(title for title, _ in FIGURES.values()), "cost"], rows)
 
 
 def transfer_table(results, data):
     """Lay out what a ResNet-18 learns from the best sets of ten images a class."""
+    if not any(f"/{data}/" in name and "/ResNet-18/" in name for name in results):
+        return NOT_MEASURED
     rows = []
     for method in leaders(results, data):
         values = accuracies(results, f"accuracy/{data}/10/{method}", "ResNet-18")
@@ -338,6 +349,8 @@ def transfer_table(results, data):
 
 def ladder_table(results, data):
     """Lay out the ablation."""
+    if not any(name.startswith(f"ladder/{data}/") for name in results):
+        return NOT_MEASURED
     rows = []
     for row in LADDER:
         cells = [row]
@@ -365,13 +378,14 @@ def page(results):
                 transfer=TRANSFER.format(table=transfer_table(results, data))
                 if "ResNet-18" in judges(data)
                 else "",
-                figures=figure_table(results, data, methods),
+                figures=figure_tables(results, data, methods),
                 ladder=ladder_table(results, data),
             )
         )
     return "\n".join(parts)
 
 
+NOT_MEASURED = "Not measured yet."
 HEAD = """\
 <!-- Written by examples/benchmarks/study.py from study.jsonl. -->
 # What distilled sets are worth
@@ -395,11 +409,11 @@ standard errors.
 
 {differences}
 
-{transfer}Sets of 10 a class against the training images, among the features of a ConvNet
-trained on these: FID, distance of means (l2) and MMD, lower is better; representativeness and
-diversity, higher is better; distance of the nearest real image, between pixels, in units of that
-between real ones (0 is a copy); cost of making the set, in units of training one ConvNet on ten
-images a class.
+{transfer}The sets against the training images, among the features of a ConvNet trained on these:
+FID, distance of means (l2) and MMD, lower is better; representativeness and diversity, higher is
+better; distance of the nearest real image, between pixels, in units of that between real ones (0 is
+a copy); cost of making the set, in units of training one ConvNet on ten images a class. Means over
+the sets that were measured.
 
 {figures}
 
