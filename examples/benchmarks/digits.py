@@ -14,14 +14,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from results import write_readme
 
 from skdistill.cli import main
 
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "digits.json"
 PICTURE = ROOT / "docs" / "images" / "digits.png"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- digits table: begin -->\n", "<!-- digits table: end -->\n"
 SEEDS = range(5)
 
 
@@ -58,14 +57,7 @@ def table(runs):
     return "\n".join(lines) + "\n"
 
 
-def write_readme(runs):
-    """Replace the table between the README's two marks."""
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(before + BEGIN + table(runs) + END + after, encoding="utf-8")
-
-
 if __name__ == "__main__":
     measured = measure()
     RAW.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    write_readme(measured)
+    write_readme("digits", table(measured))

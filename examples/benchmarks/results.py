@@ -3,12 +3,14 @@
 import functools
 import json
 import tempfile
+from pathlib import Path
 
 import numpy as np
 
 from skdistill.protocols import PROTOCOLS
 from skdistill.validation import has_bfloat16, pick_device
 
+README = Path(__file__).parents[2] / "README.md"
 # What draws the images of each data set.
 BACKBONES = {"digits": "digits", "fashion-mnist": "fashion", "cifar10": "cifar10"}
 TITLES = {"digits": "digits", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
@@ -76,3 +78,17 @@ def table(header, rows):
     """Lay rows of strings out as a table in Markdown."""
     lines = [f"| {' | '.join(header)} |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def split_readme(mark):
+    """Return the README before a marked table, that table, and what is after it."""
+    begin, end = (f"<!-- {mark} table: {place} -->\n" for place in ("begin", "end"))
+    before, rest = README.read_text(encoding="utf-8").split(begin)
+    between, after = rest.split(end)
+    return before + begin, between, end + after
+
+
+def write_readme(mark, text):
+    """Replace a marked table of the README."""
+    before, _, after = split_readme(mark)
+    README.write_text(before + text + after, encoding="utf-8")

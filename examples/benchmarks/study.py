@@ -8,7 +8,8 @@ on the sets, how far the sets are from the data, whether they copy it and what t
 paper's ablation, one step after the other, at 10 a class.
 
 A run does what is missing from ``docs/benchmarks/study.jsonl``, one line a result, and writes the
-tables to ``docs/benchmarks/study.md``. It may be stopped at any time. One command a data set::
+tables to ``docs/benchmarks/study.md`` and a short one to the README. It may be stopped at any time.
+One command a data set::
 
     python examples/benchmarks/study.py digits
     python examples/benchmarks/study.py fashion-mnist
@@ -34,6 +35,7 @@ from results import (
     read_lines,
     table,
     with_number,
+    write_readme,
 )
 from sklearn.base import clone
 from sklearn.cluster import KMeans
@@ -68,6 +70,8 @@ MATCHING = {
 OURS, REFERENCE = "ManifoldGD", "k-means medoids"
 # Against which the default is held, seed by seed.
 COMPARED = ("unguided", "MGD", REFERENCE)
+# What the README shows.
+SUMMARY = (OURS, "DM", REFERENCE, "random real", "MGD", "unguided")
 # What also trains networks of another kind, beside the default: so many, the best by the ConvNet.
 LEADERS = 5
 PUBLISHED = {
@@ -361,6 +365,22 @@ def ladder_table(results, data):
     return table(["as published", *students(data)], rows)
 
 
+def summary_table(results):
+    """Lay out what ConvNets learn from ten images a class, in short."""
+    columns = [
+        data for data in SPLITS if any(name.startswith(f"accuracy/{data}/10/") for name in results)
+    ]
+    rows = []
+    for method in SUMMARY:
+        row = [method]
+        for data in columns:
+            student = next(iter(students(data)))
+            values = accuracies(results, f"accuracy/{data}/10/{method}", student)
+            row.append(with_number(list(values.values()), SEEDS[data]))
+        rows.append(row)
+    return table(["10 images a class", *(TITLES[data] for data in columns)], rows) + "\n"
+
+
 def page(results):
     """Return the page of all data sets of which there are results."""
     parts = [HEAD]
@@ -452,7 +472,9 @@ def main():
                 make_missing(RAW, names, measure)
     if options.list:
         return
-    PAGE.write_text(page(read_lines(RAW)), encoding="utf-8")
+    results = read_lines(RAW)
+    PAGE.write_text(page(results), encoding="utf-8")
+    write_readme("study", summary_table(results))
 
 
 if __name__ == "__main__":
