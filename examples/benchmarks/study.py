@@ -415,8 +415,7 @@ Accuracies in per cent on real test images of students that were trained on a se
 labels; mean ± standard error over sets, each the mean of its students. The number before the
 student is that of images a class. In brackets: the number of sets, where not all are measured yet;
 a dash: none. CIFAR-10 is a copy in JPEG, which loses a little. DM, which trains the pixels, has
-{steps} steps instead of the paper's 20,000, with which its authors report 26.0, 48.9 and 63.0 for a
-ConvNet-3 on CIFAR-10 (Zhao and Bilen, WACV 2023).
+{steps} steps instead of the paper's 20,000, with which it may well be worth more.
 
 All settings were chosen on training images. That refining might heed the mean of the pixels was
 thought of after linear students had learnt little from one Fashion-MNIST image a class here; how
