@@ -593,6 +593,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     def score(self, X, y):
         """Return the accuracy on real rows of a student trained on the distilled set.
 
+        The set is made anew. To judge one that is there already, train a classifier on it.
+
         Parameters
         ----------
         X : array-like of the shape of a row of `fit` or paths of shape (n_samples,)
