@@ -368,8 +368,8 @@ def load_npz(path):
     Raises
     ------
     ValueError
-        If the file is not there, cannot be read without unpickling, lacks an array, or has not as
-        many labels as samples.
+        If the file is not there, cannot be read without unpickling, lacks an array, has not as
+        many labels as samples, no sample at all, or samples that are not of real numbers.
 
     Examples
     --------
@@ -391,10 +391,14 @@ def load_npz(path):
             f"path={str(path)!r} cannot be read as an .npz file with arrays 'X' and 'y' of plain "
             f"numbers or strings: {str(error) or repr(error)}"
         ) from error
-    if X.ndim == 0 or X.shape[:1] != y.shape[:1]:
+    if X.ndim < 2 or len(X) == 0 or X.shape[:1] != y.shape[:1]:
         raise ValueError(
             f"path={str(path)!r} has X of shape {X.shape} and y of shape {y.shape}; they must have "
-            "a row for each sample."
+            "a row for each sample, of which there must be one at least, and X values in each row."
+        )
+    if X.dtype.kind not in "biuf":
+        raise ValueError(
+            f"path={str(path)!r} has X of dtype {X.dtype}; it must be of real numbers."
         )
     return X, y
 

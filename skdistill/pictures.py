@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from skdistill.atomic import write_atomically
 
-__all__ = ["draw_grid", "encode_png", "to_picture"]
+__all__ = ["caption", "draw_grid", "encode_png", "to_picture"]
 
 GRID_COLUMNS = 20
 GRID_CELL = 48
@@ -85,7 +85,7 @@ def draw_grid(pixels, labels, classes, path):
     scale = max(1, GRID_CELL // max(height, width))
     cell = (width * scale, height * scale)
     font = ImageFont.load_default(size=max(12, cell[1] // 3))
-    names = [_caption(label) for label in classes]
+    names = [caption(label) for label in classes]
     margin = 16 + max(int(font.getlength(name)) for name in names)
     gap = 4
     columns = min(GRID_COLUMNS, int(np.bincount(labels).max()))
@@ -101,7 +101,24 @@ def draw_grid(pixels, labels, classes, path):
     write_atomically(path, encode_png(np.asarray(sheet)))
 
 
-def _caption(label):
-    """Return a label as one line of a picture."""
+def caption(label):
+    """Return a label as one line of a picture.
+
+    Parameters
+    ----------
+    label : object
+        Of any kind that has a text.
+
+    Returns
+    -------
+    text : str
+        Of at most 24 characters, all of which can be printed.
+
+    Examples
+    --------
+    >>> from skdistill.pictures import caption
+    >>> caption("a name that is far too long"), caption(3)
+    ('a name that is far to...', '3')
+    """
     text = "".join(c if c.isprintable() else "?" for c in str(label))
     return text if len(text) <= LONGEST_CAPTION else f"{text[: LONGEST_CAPTION - 3]}..."

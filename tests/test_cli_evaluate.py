@@ -166,8 +166,47 @@ def test_classes_that_a_set_lacks_are_left_out_with_a_warning(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("distilled", "judged", "leaky"),
+    [
+        (["--no-scores"], "0.3", True),
+        (["--no-scores", "--test", "0.3"], "0.3", False),
+        (["--latents", "LATENTS"], "DATA", False),
+    ],
+)
+def test_a_run_that_may_have_seen_the_test_samples_is_named(
+    image_folder, tmp_path, capsys, distilled, judged, leaky
+):
+    data, run = str(image_folder), str(tmp_path / "run")
+    places = {"LATENTS": str(tmp_path / "latents"), "DATA": data}
+    distilled = [places.get(argument, argument) for argument in distilled]
+    # The closed form reads no files.
+    drawing = ["--ipc", "1", "--steps", "2", "--backbone", "digits", "--refiner-steps", "1"]
+    drawing += [f"--class-map=class {label}={label}" for label in range(3)]
+    assert main(["distill", data, *distilled, *drawing, "--quiet", "--out", run]) == 0
+    capsys.readouterr()
+    options = ["--rivals", "--students", "linear", "--seeds", "1", "--features", "values"]
+    assert main(["evaluate", run, data, "--test", places.get(judged, judged), *options]) == 0
+    warned = "was distilled from other rows than the training part" in capsys.readouterr().err
+    assert warned is leaky
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1.0, False), (1 / 16, True), (255 / 16, True)])
+def test_a_set_of_another_scale_is_named(tmp_path, capsys, factor, warned):
+    X, X_test, y, y_test = load_digits_split()
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    np.savez(tmp_path / "test.npz", X=X_test, y=y_test)
+    np.savez(tmp_path / "set.npz", X=X[:100] * factor, y=y[:100])
+    files = [str(tmp_path / name) for name in ("set.npz", "data.npz", "test.npz")]
+    options = ["--rivals", "--students", "linear", "--seeds", "1", "--features", "values"]
+    assert main(["evaluate", *files[:2], "--test", files[2], *options]) == 0
+    assert ("unless both are of one scale" in capsys.readouterr().err) is warned
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["NAN", "IRIS", "--test", "0.2"], "holds NaN or infinity"),
+        (["IRIS", "IRIS", "--test", "none"], "--test='none' is neither a share between 0 and 1"),
         (["no/set", "digits"], "SET='no/set' is neither"),
         (["SET", "digits", "--test", "0.2"], "--test cannot be given with 'digits'"),
         (["SET", "digits", "--students", "ResNet-18"], "cannot judge DATA='digits'; ConvNet, lin"),
@@ -188,7 +227,8 @@ def test_what_cannot_be_judged_is_one_line_and_code_2(
     X, y = load_iris(return_X_y=True)
     np.savez(tmp_path / "iris.npz", X=X, y=y)
     np.savez(tmp_path / "strange.npz", X=X, y=y + 5)
-    names = {"IRIS": "iris.npz", "STRANGE": "strange.npz"}
+    np.savez(tmp_path / "nan.npz", X=np.full_like(X, np.nan), y=y)
+    names = {"IRIS": "iris.npz", "STRANGE": "strange.npz", "NAN": "nan.npz"}
     places = {name: str(tmp_path / file) for name, file in names.items()} | {"SET": str(digits_run)}
     arguments = [places.get(argument, argument) for argument in arguments]
     assert main(["evaluate", *arguments, "--quiet", "--rivals"]) == 2

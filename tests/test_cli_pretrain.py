@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from skdistill import load_distilled
@@ -8,13 +10,22 @@ from skdistill.training import checkpoint_folder
 def test_a_backbone_is_trained_and_used(tmp_path, image_folder, capsys):
     backbone, run = str(tmp_path / "backbone"), str(tmp_path / "run")
     sizes = ["--steps", "2", "--vae-steps", "2", "--width", "32", "--depth", "1"]
-    assert main(["pretrain", str(image_folder), "--out", backbone, *sizes]) == 0
-    assert "The backbone is in" in capsys.readouterr().out
+    reading = ["--image-size", "4", "--test", "0.3"]
+    assert main(["pretrain", str(image_folder), "--out", backbone, *reading, *sizes]) == 0
+    *_, message, command = capsys.readouterr().out.splitlines()
+    assert message.startswith("The backbone is in")
+    assert shlex.split(command)[:7] == [
+        "skdistill",
+        "distill",
+        str(image_folder),
+        *reading[2:],
+        *reading[:2],
+    ]
     card = (tmp_path / "backbone" / "README.md").read_text()
     assert "skdistill pretrain" in card
-    arguments = ["distill", str(image_folder), "--backbone", backbone, "--steps", "3"]
-    assert main([*arguments, "--ipc", "2", "--no-scores", "--out", run]) == 0
-    assert load_distilled(run)[0].shape == (6, 8, 8)
+    drawing = ["--steps", "3", "--ipc", "2", "--no-scores", "--out", run]
+    assert main([*shlex.split(command)[1:], *drawing]) == 0
+    assert load_distilled(run)[0].shape == (6, 4, 4)
 
 
 @pytest.mark.parametrize("test", ["0", "1.5", "nan", "other_images"])

@@ -45,7 +45,7 @@ def test_errors_name_the_cause(digits_run, tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "is no run" in capsys.readouterr().err
     assert main(["report", str(digits_run), str(tmp_path / "nothing")]) == 2
-    assert "neither 'digits'" in capsys.readouterr().err
+    assert "/nothing' is neither 'digits'" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["report", str(digits_run), "--out", str(tmp_path / "file" / "x.html")]) == 1
     assert "x.html" in capsys.readouterr().err

@@ -217,12 +217,28 @@ def test_npz_files_are_not_unpickled(tmp_path, array):
 
 
 @pytest.mark.parametrize(
-    ("X", "y"), [(np.eye(3), [0, 1]), (np.eye(2), 0), (5, [0]), (5, 0)], ids=str
+    ("X", "y"),
+    [
+        (np.eye(3), [0, 1]),
+        (np.eye(2), 0),
+        (5, [0]),
+        (5, 0),
+        (np.ones(3), [0, 1, 2]),
+        (np.ones((0, 4)), []),
+    ],
+    ids=str,
 )
-def test_npz_files_must_have_a_label_for_each_sample(tmp_path, X, y):
+def test_npz_files_must_have_a_row_of_values_and_a_label_for_each_sample(tmp_path, X, y):
     np.savez(tmp_path / "data.npz", X=X, y=y)
     message = re.escape(f"data.npz' has X of shape {np.shape(X)} and y of shape {np.shape(y)}")
     with pytest.raises(ValueError, match=message):
+        load_npz(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize("dtype", [complex, str])
+def test_npz_files_must_have_real_numbers(tmp_path, dtype):
+    np.savez(tmp_path / "data.npz", X=np.eye(2).astype(dtype), y=[0, 1])
+    with pytest.raises(ValueError, match=r"data.npz' has X of dtype .*; it must be of real"):
         load_npz(tmp_path / "data.npz")
 
 

@@ -305,9 +305,23 @@ class TestErrors:
             with pytest.raises(ValueError, match=message):
                 write_report(run)
         (run / "manifest.json").write_text(manifest)
-        (run / "images" / "0" / "0000.png").write_bytes(b"no image")
-        with pytest.raises(ValueError, match=r"0000.png' is lost or no image"):
-            write_report(run)
+        for name, content, message in (
+            ("manifest", manifest.replace('"centroids"', '"centres"'), "not say 'centroids'"),
+            ("trees", "[]", "has 0 trees, not one for each of"),
+            ("scores", "{}", "does not say 'command'"),
+            ("evaluation", '{"command": ""}', "does not say 'n_test'"),
+        ):
+            path = run / f"{name}.json"
+            whole = path.read_text() if path.exists() else None
+            path.write_text(content)
+            with pytest.raises(ValueError, match=rf"{name}.json' .*{message}"):
+                write_report(run)
+            path.unlink() if whole is None else path.write_text(whole)
+        picture = run / "images" / "0" / "0000.png"
+        for content in (picture.read_bytes()[:50], b"no image"):
+            picture.write_bytes(content)
+            with pytest.raises(ValueError, match=r"0000.png' is lost or no image"):
+                write_report(run)
         (run / "images" / "metadata.jsonl").write_text("{}\n")
         with pytest.raises(ValueError, match=r"metadata.jsonl' cannot be read: KeyError"):
             write_report(run)
@@ -319,10 +333,20 @@ class TestErrors:
         with pytest.raises(ValueError, match="which is outside of the run"):
             write_report(run)
 
+    @pytest.mark.parametrize("dtype", [object, str])
+    def test_labels_may_be_strings_of_python_or_numpy(self, tmp_path, dtype):
+        X, y = load_iris(return_X_y=True)
+        y = np.array(["setosa", "versicolor", "virginica"], dtype=dtype)[y]
+        ManifoldGDDistiller(2, random_state=0).fit(X, y).sample(out_dir=tmp_path)
+        html = write_report(tmp_path, X=X, y=y).read_text(encoding="utf-8")
+        assert "versicolor" in html
+
     def test_other_data_are_refused(self, run, small_images):
         X, y = small_images
         with pytest.raises(ValueError, match="their fingerprint differs"):
             write_report(run, X=X[1:], y=y[1:])
+        with pytest.raises(ValueError, match="X and y, 0 rows, are not"):
+            write_report(run, X=X[:0], y=y[:0])
 
 
 @pytest.mark.parametrize(

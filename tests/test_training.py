@@ -127,6 +127,13 @@ def test_finished_training_is_not_repeated(trained, small_images):
         pretrain(X[::-1], names[::-1], trained, **settings)
 
 
+@pytest.mark.parametrize("content", ['{"a": 1}', "[]", "{", '{"data": 1, "settings": 2}'])
+def test_a_record_of_something_else_is_named(small_images, tmp_path, content):
+    (tmp_path / "training.json").write_text(content)
+    with pytest.raises(ValueError, match=r"training.json' was not written by a training"):
+        pretrain(*small_images, tmp_path, **TINY)
+
+
 def test_a_folder_of_something_else_is_left_alone(small_images, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and holds no backbone"):

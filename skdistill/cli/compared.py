@@ -1,5 +1,6 @@
 """The sets that evaluate compares, in the terms of the real data, and the space it does that in."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -9,10 +10,13 @@ from skdistill import load_distilled
 from skdistill.backbones import LatentEncoder
 from skdistill.cli.arguments import backbone_name
 from skdistill.cli.data import enumerate_labels, load, load_split
+from skdistill.datasets import list_image_folder
 from skdistill.evaluation import train_student
+from skdistill.io import fingerprint, read_manifest
 from skdistill.names import class_folders
 from skdistill.pixels import check_value_range, from_networks, infer_value_range, to_networks
 from skdistill.protocols import PROTOCOLS
+from skdistill.rows import ImageFiles
 
 
 def load_compared(options):
@@ -29,6 +33,13 @@ def load_compared(options):
     if strangers:
         raise ValueError(
             f"SET={options.set!r} has labels that DATA lacks: {enumerate_labels(strangers)}."
+        )
+    if is_run(options.set) and not _is_source(options, X, y):
+        warnings.warn(
+            f"SET={options.set!r} was distilled from other rows than the training part of DATA, "
+            "and may have seen those that it is tested on; --test and --image-size have to be "
+            "those that distill had.",
+            stacklevel=1,
         )
     lacking = sorted(set(y.tolist()) - set(y_syn.tolist()), key=str)
     if lacking:
@@ -65,6 +76,26 @@ def is_run(path):
     return (Path(path) / "manifest.json").exists()
 
 
+def _is_source(options, X, y):
+    """Return whether a run was distilled from the training part of DATA."""
+    source = read_manifest(options.set)["settings"].get("data")
+    rows = X.reshape(len(X), math.prod(X.shape[1:]))
+    if source == fingerprint(rows, *np.unique(y, return_inverse=True)):
+        return True
+    if options.skip_bad_images or len(X) == 0 or not _is_all_of_a_folder(options):
+        return False
+    # Of a run with --latents the manifest has the digest of the files.
+    paths, labels = list_image_folder(options.data)
+    files = ImageFiles.survey(paths, resize="bilinear")
+    return source == fingerprint(files, *np.unique(labels, return_inverse=True))
+
+
+def _is_all_of_a_folder(options):
+    """Return whether the training part of DATA is a whole folder of images."""
+    named = options.test is not None and Path(options.test).exists()
+    return named and Path(options.data).is_dir()
+
+
 def _value_range(options, X):
     """Return the values that stand for black and white, None for tables."""
     if options.value_range is not None:
@@ -93,9 +124,23 @@ def _load_set(options, X, y, value_range):
         raise ValueError(
             f"SET={path!r} has samples of shape {X_syn.shape[1:]}, DATA has {X.shape[1:]}."
         )
-    if X_syn.dtype == np.uint8 and X.dtype != np.uint8 and X.ndim > 2:
+    if not np.isfinite(X_syn).all():
+        raise ValueError(f"SET={path!r} holds NaN or infinity.")
+    if X.ndim == 2:
+        return X_syn, y_syn
+    if X_syn.dtype == np.uint8 and X.dtype != np.uint8:
         x = to_networks(X_syn, (0.0, 255.0))
         X_syn = from_networks(x, value_range, shape=X.shape[1:], dtype=X.dtype)
+    low, high = value_range
+    span = high - low
+    darkest, brightest = float(X_syn.min()), float(X_syn.max())
+    if brightest - darkest < span / 10 or darkest < low - span or brightest > high + span:
+        warnings.warn(
+            f"SET={path!r} has values from {darkest:g} to {brightest:g}, but black and white are "
+            f"{low:g} and {high:g} in DATA: SET is judged as it is, which is wrong unless both "
+            "are of one scale.",
+            stacklevel=1,
+        )
     return X_syn, y_syn
 
 

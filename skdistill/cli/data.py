@@ -10,14 +10,23 @@ from skdistill.datasets import SPLITS, list_image_folder, load_image_folder, loa
 
 def load(data, image_size, *, skip_bad_images=False, verbose=False):
     """Load a folder or an .npz file, whichever `data` is."""
-    if Path(data).is_dir():
-        on_error = "skip" if skip_bad_images else "raise"
-        return load_image_folder(data, image_size=image_size, on_error=on_error, verbose=verbose)
-    if Path(data).is_file():
+    if not Path(data).is_dir():
         return load_npz(data)
-    raise ValueError(
-        f"DATA={data!r} is neither {', '.join(map(repr, SPLITS))}, nor a folder, nor an .npz file."
-    )
+    on_error = "skip" if skip_bad_images else "raise"
+    try:
+        return load_image_folder(data, image_size=image_size, on_error=on_error, verbose=verbose)
+    except ValueError as error:
+        raise ValueError(str(error).replace("on_error='skip'", "--skip-bad-images")) from error
+
+
+def reading_arguments(options):
+    """Return what says on a command line which DATA is meant, and how it is read."""
+    arguments = [options.data]
+    for name in ("test", "image_size"):
+        value = getattr(options, name)
+        if value is not None:
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+    return arguments + ["--skip-bad-images"] * options.skip_bad_images
 
 
 def load_split(options, *, share_only=False):
@@ -37,6 +46,16 @@ def load_split(options, *, share_only=False):
         "skip_bad_images": options.skip_bad_images,
         "verbose": not options.quiet,
     }
+    if not Path(options.data).exists():
+        raise ValueError(
+            f"DATA={options.data!r} is neither {', '.join(map(repr, SPLITS))}, nor a folder, nor "
+            "an .npz file."
+        )
+    if options.test is not None and share is None and not Path(options.test).exists():
+        raise ValueError(
+            f"--test={options.test!r} is neither a share between 0 and 1, nor a folder, nor an "
+            ".npz file."
+        )
     X, y = load(options.data, **reading)
     if options.test is None:
         return X, None, y, None

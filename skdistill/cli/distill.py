@@ -85,6 +85,11 @@ def run(options):
     else:
         X, y = list_folder(options)
         X_test, options.memory, options.no_scores = None, options.latents, True
+    if X_test is not None and not options.no_scores and len(set(y.tolist())) == 1:
+        raise ValueError(
+            f"DATA={options.data!r} has one class only, among which no student can tell any apart: "
+            "give --no-scores."
+        )
     distiller = make_distiller(options, y).fit(X, y)
     if options.like is not None:
         warn_of_other_data(options, distiller)

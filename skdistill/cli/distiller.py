@@ -84,7 +84,10 @@ def settings_like(run_dir):
 def warn_of_other_data(options, distiller):
     """Warn where DATA, which a distiller was fitted to, is not what --like's run had."""
     if distiller._fingerprint != read_manifest(options.like)["settings"].get("data"):
-        _warn(options, "DATA has other rows or labels (are --test and --image-size as they were?)")
+        _warn(
+            options,
+            "DATA has other rows or labels (are --test, --image-size and --latents as they were?)",
+        )
 
 
 def warn_of_other_set(options):

@@ -67,7 +67,7 @@ def add_parser(subparsers):
 def run(options):
     """Train a backbone on DATA; return the exit code."""
     from skdistill.backbones import describe_backbone
-    from skdistill.cli.data import load_split
+    from skdistill.cli.data import load_split, reading_arguments
     from skdistill.datasets import SPLITS
     from skdistill.training import pretrain
 
@@ -106,8 +106,9 @@ def run(options):
         license=options.license,
         command=options.command_line,
     )
-    test = [] if options.test is None else ["--test", options.test]
-    distill = ["skdistill", "distill", options.data, *test, "--backbone", str(out)]
+    distill = ["skdistill", "distill", *reading_arguments(options), "--backbone", str(out)]
+    if options.value_range is not None:
+        distill += ["--value-range", *map(str, options.value_range)]
     say(
         options,
         f"The backbone is in {out}. To distil with it:\n  "

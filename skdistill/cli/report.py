@@ -28,19 +28,13 @@ def add_parser(subparsers):
 
 def run(options):
     """Write the report; return the exit code."""
-    from skdistill.cli.data import load_split
+    from skdistill.cli.data import load_split, reading_arguments
     from skdistill.report import write_report
 
     X, y, data = None, None, ["DATA"]
     if options.data is not None:
         X, _, y, _ = load_split(options)
-        data = [options.data]
-        for name in ("test", "image_size"):
-            value = getattr(options, name)
-            if value is not None:
-                data += [f"--{name.replace('_', '-')}", str(value)]
-        if options.skip_bad_images:
-            data.append("--skip-bad-images")
+        data = reading_arguments(options)
     out = write_report(options.run_dir, options.out, X=X, y=y, data=data)
     say(options, f"The report is in {out}")
     if options.json:

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
 
+from skdistill.pictures import caption
 from skdistill.pixels import infer_value_range
 from skdistill.plotting.canvas import GREY, load_pyplot, new_axes
 from skdistill.plotting.fitted import FittedData, check_distiller, standardised, to_pictures
@@ -270,7 +271,7 @@ class DistilledGrid:
         classes = np.unique(self.labels)
         groups = [np.flatnonzero(self.labels == label)[:max_per_class] for label in classes]
         draw = self._plot_images if self.samples.ndim > 2 else self._plot_table
-        draw(pyplot, ax, [str(label) for label in classes], groups)
+        draw(pyplot, ax, [caption(label) for label in classes], groups)
         return self
 
     def _plot_images(self, pyplot, ax, names, groups):
@@ -284,7 +285,9 @@ class DistilledGrid:
         width = max(map(len, groups)) * (1.0 + GAP) - GAP
         bottom = (len(groups) - 1) * class_pitch + len(rows) * pitch - GAP
         inches = np.clip(min(8.0 / width, 10.0 / bottom), 0.4, 0.6)
-        self.ax_ = new_axes(pyplot, ax, (inches * width + 1.4, inches * bottom + 0.3))
+        self.ax_ = new_axes(
+            pyplot, ax, (inches * width + _label_inches(names), inches * bottom + 0.3)
+        )
         self.figure_, self.colorbar_, self.images_ = self.ax_.figure, None, []
         places = []
         for k, (name, group) in enumerate(zip(names, groups, strict=True)):
@@ -315,7 +318,7 @@ class DistilledGrid:
         lefts = np.arange(len(parts)) * (n_features + max(0.5, 0.05 * n_features))
         width = lefts[-1] + n_features
         cell = np.clip(3.2 / n_features, 0.12, 0.5), np.clip(6.0 / len(order), 0.08, 0.35)
-        size = (cell[0] * width + 2.4, max(cell[1] * len(order), 1.8) + 1.6)
+        size = (cell[0] * width + _label_inches(names) + 1.0, max(cell[1] * len(order), 1.8) + 1.6)
         self.ax_ = new_axes(pyplot, ax, size)
         self.figure_, self.images_ = self.ax_.figure, []
 
@@ -355,6 +358,11 @@ class DistilledGrid:
             self.ax_.set_xlabel("feature")
         ticks = np.add.outer(lefts, np.arange(n_features) + 0.5).ravel()
         self.ax_.set_xticks(ticks, [str(name) for name in names] * len(lefts), **style)
+
+
+def _label_inches(names):
+    """Return the room that the names of classes need beside the samples."""
+    return max(1.4, 0.4 + 0.09 * max(map(len, names)))
 
 
 def _checked_pair(X, y, names):

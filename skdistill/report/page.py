@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from importlib.resources import files
 from pathlib import Path
 
@@ -121,13 +122,16 @@ class _RealRows:
 
     def __init__(self, run, X, y):
         self.X, self.y = np.asarray(X), np.asarray(y)
-        self.flat = self.X.reshape(len(self.X), -1)
-        classes, labels = np.unique(self.y, return_inverse=True)
-        if fingerprint(self.flat, classes, labels) != run.manifest["settings"]["data"]:
+        self.flat = self.X.reshape(len(self.X), math.prod(self.X.shape[1:]))
+        # Places, since arrays of Python's strings give those and others NumPy's.
+        classes, self.labels = np.unique(self.y, return_inverse=True)
+        source = run.manifest["settings"]["data"]
+        if len(self.X) == 0 or fingerprint(self.flat, classes, self.labels) != source:
             raise ValueError(
                 f"X and y, {len(self.X)} rows, are not the {sum(run.manifest['real_rows'])} rows "
                 f"that {str(run.path)!r} was distilled from: their fingerprint differs. The same "
-                "data, held-out share and image size are needed."
+                "data, held-out share and image size are needed; a run from image files (paths, "
+                "or --latents) has a report without them only."
             )
         self._run = run
 
@@ -306,7 +310,7 @@ def _copies(run, real):
         pairs.append(
             {
                 "name": labels[run.y[place].item()],
-                "real_name": labels[real.y[nearest].item()],
+                "real_name": run.names[real.labels[nearest]],
                 "row": int(nearest),
                 "distance": float(check.distances[place] / unit),
                 "values": run.X[place].ravel()[:MOST_FEATURES].tolist(),

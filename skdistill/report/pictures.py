@@ -1,11 +1,12 @@
 """Pictures small enough to be part of a page."""
 
 import base64
+import errno
 import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from skdistill.pictures import to_picture
 from skdistill.pixels import from_networks, to_networks
@@ -64,7 +65,10 @@ def read_picture(path):
         with Image.open(path) as image:
             image.load()
             return _embedded(image)
-    except (FileNotFoundError, UnidentifiedImageError, SyntaxError, EOFError) as error:
+    except (OSError, SyntaxError, EOFError) as error:
+        # What the system refuses has a number; what Pillow cannot decode has none.
+        if getattr(error, "errno", None) not in (None, errno.ENOENT):
+            raise
         raise ValueError(
             f"{str(path)!r} is lost or no image; the call that wrote the run makes it again."
         ) from error

@@ -12,6 +12,10 @@ __all__ = ["Run", "read_run"]
 
 FACTS = ("settings", "classes", "real_rows", "versions", "random_state", "image_shape")
 FACTS += ("value_range", "feature_names")
+SETTINGS = ("ipc", "centroids", "backbone", "data")
+# What distill measures, and what evaluate does.
+SCORES = ("command", "n_test", "n_training", "scores")
+EVALUATION = (*SCORES, "features", "figures")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +107,14 @@ def read_run(run_dir):
     """
     path = Path(run_dir).resolve()
     X, y = load_distilled(run_dir)
-    manifest = _read_json(path / "manifest.json", dict)
-    lacking = [name for name in FACTS if name not in (manifest or {})]
-    if lacking:
+    manifest = _read_json(path / "manifest.json", dict) or {}
+    _check_says(path / "manifest.json", manifest, FACTS)
+    _check_says(path / "manifest.json", manifest["settings"], SETTINGS)
+    trees = _read_json(path / "trees.json", list)
+    if trees is not None and len(trees) != len(manifest["classes"]):
         raise ValueError(
-            f"{str(path / 'manifest.json')!r} does not say {lacking[0]!r}; it is no run of this "
-            "version of skdistill."
+            f"{str(path / 'trees.json')!r} has {len(trees)} trees, not one for each of "
+            f"{len(manifest['classes'])} classes."
         )
     return Run(
         path,
@@ -116,13 +122,13 @@ def read_run(run_dir):
         X,
         y,
         _read_files(path / "images", len(X)) if manifest["image_shape"] is not None else None,
-        _read_json(path / "trees.json", list),
-        _read_json(path / "scores.json", dict),
-        _read_json(path / "evaluation.json", dict),
+        trees,
+        _read_json(path / "scores.json", dict, SCORES),
+        _read_json(path / "evaluation.json", dict, EVALUATION),
     )
 
 
-def _read_json(path, kind):
+def _read_json(path, kind, facts=()):
     """Return what a file holds, None where there is none."""
     try:
         content = json.loads(path.read_bytes())
@@ -132,7 +138,18 @@ def _read_json(path, kind):
         raise ValueError(f"{str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(content, kind):
         raise ValueError(f"{str(path)!r} must hold a {kind.__name__}, not {content!r:.60}.")
+    _check_says(path, content, facts)
     return content
+
+
+def _check_says(path, content, facts):
+    """Raise ValueError if a fact is not among the content of a file."""
+    lacking = [name for name in facts if name not in content]
+    if lacking:
+        raise ValueError(
+            f"{str(path)!r} does not say {lacking[0]!r}; it is of no run of this version of "
+            "skdistill."
+        )
 
 
 def _read_files(folder, n_samples):

@@ -374,13 +374,20 @@ def _to_json(content):
 
 def _check_same_run(record, run):
     """Raise ValueError if the run that `record` describes is another one."""
-    other = json.loads(record.read_text(encoding="utf-8"))
-    if other["data"] != run["data"]:
+    try:
+        other = json.loads(record.read_text(encoding="utf-8"))
+        other_data, other_settings = other["data"], dict(other["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"out: {str(record)!r} was not written by a training of this version; give another "
+            "folder."
+        ) from error
+    if other_data != run["data"]:
         raise ValueError(f"out: {record.parent} holds a run on other data; give another folder.")
     differing = [
-        f"{name}={other['settings'].get(name)!r} there, {value!r} here"
+        f"{name}={other_settings.get(name)!r} there, {value!r} here"
         for name, value in run["settings"].items()
-        if other["settings"].get(name) != value
+        if other_settings.get(name) != value
     ]
     if differing:
         raise ValueError(
