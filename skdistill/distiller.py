@@ -66,6 +66,9 @@ REFERENCE_ROWS = 256
 # Height and width of the largest images that are refined unasked.
 LARGEST_REFINED = 32
 ROWS_SCORED_AT_ONCE = 1024
+# A set made with others of these than `fit` had would not be the one that its manifest describes.
+USED_BY_FIT = ("backbone", "clusterer", "projector", "refiner", "class_map", "value_range")
+USED_BY_FIT += ("image_shape", "resize", "revision", "dtype", "compile", "latents_dtype")
 
 
 class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -446,9 +449,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         ValueError
             If `X`, `y` or a parameter cannot be used; the message says what would do.
         """
+        self._check_settings()
         rows, y, row_shape = self._validate_rows(X, y, reset=True)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        self._check_settings()
         budgets = check_ipc(self.ipc, self.classes_)
         self.seed_ = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
@@ -469,6 +472,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         centers = [_centers_of(clusterer, self._latent_dtype) for clusterer in self.clusterers_]
         self.cluster_centers_ = np.concatenate(centers)
         self.centroid_classes_ = np.repeat(np.arange(len(centers)), [len(c) for c in centers])
+        self._used = {name: getattr(self, name) for name in USED_BY_FIT}
         return self
 
     def sample(self, ipc=None, *, out_dir=None):
@@ -477,7 +481,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Parameters
         ----------
         ipc : int or mapping of class to int, default=None
-            Samples a class; None is the budget of `fit`. Sample i of a class uses its i-th
+            Samples a class; None is the parameter `ipc`. Sample i of a class uses its i-th
             centroid, modulo their number. A larger budget than that of `fit` grows the hierarchy
             further.
 
@@ -497,10 +501,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If `ipc` is not a budget for the classes of `fit`, or `out_dir` holds a run with other
-            settings.
+            If `ipc` is not a budget for the classes of `fit`, `out_dir` holds a run with other
+            settings, or a parameter that was set after `fit` cannot be used.
         """
         check_is_fitted(self)
+        self._check_settings_since_fit()
         plan = self._plan(self.ipc if ipc is None else ipc)
         n_calls = len(self._timesteps(self._scheduler()))
         samples, run = {}, None
@@ -563,6 +568,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             One for each row, in the dtype that `fit` saw.
         """
         check_is_fitted(self)
+        self._check_settings_since_fit()
         rows, _, row_shape = self._validate_rows(X)
         calls = BatchedCalls(self.batch_size)
         self.backbone_.to(self._device())
@@ -716,6 +722,17 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 "tangents='posterior' weighs neighbours at the noise level of each step."
             )
 
+    def _check_settings_since_fit(self):
+        """Raise ValueError for parameters that were set after `fit` and cannot be used so."""
+        self._validate_params()
+        self._check_settings()
+        for name, used in self._used.items():
+            value = getattr(self, name)
+            if value is not used and repr(value) != repr(used):
+                raise ValueError(
+                    f"{name}={value!r} was set after fit, which used {used!r}: fit again."
+                )
+
     def _encode(self, rows, row_shape, labels):
         """Make the backbone and the data's format; return flattened latents by class."""
         if isinstance(self.backbone, str) and self.backbone == "closed-form":
@@ -795,7 +812,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         """Encode rows class by class into files; go on from those that are there."""
         folder = self.memory
         if folder is not None:
-            folder = getattr(folder, "location", folder)
+            folder = folder if isinstance(folder, str) else getattr(folder, "location", None)
+        if folder is not None:
             key = (self.backbone_.fingerprint, self._fingerprint, self._format, self.latents_dtype)
             folder = os.path.join(folder, "skdistill-latents", joblib.hash(key))
         latents = LatentsOnDisk(len(self._rows), folder)
@@ -852,7 +870,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         """Return an unfitted projector; it measures distances even where none projects."""
         if _is_passthrough(self.projector):
             return TangentProjector()
-        return clone(OWN_PROJECTOR if self.projector is None else self.projector)
+        projector = clone(OWN_PROJECTOR if self.projector is None else self.projector)
+        projector._validate_params()
+        return projector
 
     def _refiner(self):
         """Return what refines the classes, None for nothing."""
@@ -868,7 +888,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 f"backwards, as pretrained ones can; got {self.backbone!r}. None and 'passthrough' "
                 "do without."
             )
-        return clone(self.refiner)
+        refiner = clone(self.refiner)
+        refiner._validate_params()
+        return refiner
 
     def _progress_bar(self, description, total, iterable=None):
         return progress_bar(iterable, description=description, total=total, verbose=self.verbose)

@@ -14,7 +14,7 @@ from torch import nn
 
 from skdistill.augmentation import augment, check_augmentation
 from skdistill.classwise import ClasswiseBaseline
-from skdistill.networks import conv_net
+from skdistill.networks import conv_net, own_random_state
 from skdistill.pixels import infer_format
 from skdistill.progress import progress_bar
 from skdistill.students import SMALL
@@ -220,6 +220,7 @@ class DistributionMatching(ClasswiseBaseline):
         return self._format.from_backbone(matched.cpu().numpy()).reshape(n, -1)
 
 
+@torch.enable_grad()
 def match_distribution(
     real,
     synthetic,
@@ -380,7 +381,7 @@ class RandomFeatures:
             enabled=dtype == torch.bfloat16 and has_bfloat16(real.device),
         )
         n_channels, *size = real.shape[1:]
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
             # It stays on the CPU, so that a seed means the same weights on every device.
             self._drawn = conv_net(
@@ -403,7 +404,7 @@ class RandomFeatures:
         mean : Tensor of shape (n_features,)
             The mean features of that many real images, drawn at random.
         """
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             torch.random.set_rng_state(self._weights)
             for module in self._drawn.modules():
                 if isinstance(module, nn.Conv2d):

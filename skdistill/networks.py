@@ -1,13 +1,38 @@
 """The architectures that the field judges distilled sets by, with random weights."""
 
+import contextlib
 import math
+import threading
 
+import torch
 from torch import nn
 
-__all__ = ["conv_net", "resnet"]
+__all__ = ["conv_net", "own_random_state", "resnet"]
 
 # Pixels a side from which a ResNet begins with a wide filter and two halvings.
 LARGE = 64
+# Layers draw their weights from the generator that all threads of a process share.
+DRAWING = threading.Lock()
+
+
+@contextlib.contextmanager
+def own_random_state():
+    """Let layers draw weights from torch's CPU generator, and give it back as it was.
+
+    One thread at a time: of two, each would go on from the state of the other.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdistill.networks import own_random_state
+    >>> before = torch.get_rng_state()
+    >>> with own_random_state():
+    ...     layer = torch.nn.Linear(2, 2)
+    >>> torch.equal(before, torch.get_rng_state())
+    True
+    """
+    with DRAWING, torch.random.fork_rng(devices=[]):
+        yield
 
 
 def conv_net(image_shape, n_classes, *, depth=None, width=128, activation=nn.ReLU):

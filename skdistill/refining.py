@@ -124,6 +124,7 @@ class MatchingRefiner(BaseEstimator):
         self.width = width
         self.pixel_weight = pixel_weight
 
+    @torch.enable_grad()
     def refine(self, z, real, decode, generator, *, dtype=torch.float32, progress=lambda: None):
         """Return the refined latents of a class.
 

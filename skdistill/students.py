@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from skdistill.augmentation import augment
-from skdistill.networks import conv_net, resnet
+from skdistill.networks import conv_net, own_random_state, resnet
 from skdistill.pixels import check_value_range, infer_value_range, to_networks
 from skdistill.progress import progress_bar
 from skdistill.validation import has_bfloat16, pick_device
@@ -93,7 +93,7 @@ class _NetworkClassifier(
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         device = pick_device(self.device)
         # Weights are drawn on the CPU, so that a seed means the same on every device.
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             torch.random.default_generator.manual_seed(seed)
             self.network_ = self._build(self.image_shape_, len(self.classes_)).to(device)
         # A second thread brings nothing at this size, and on a busy machine costs tenfold: threads

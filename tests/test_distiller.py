@@ -769,3 +769,48 @@ def test_memory_keeps_what_a_backbone_has_encoded(small_images, dit_folder, tmp_
     backbone.vae.save_pretrained(other / "vae")
     ManifoldGDDistiller(backbone=other, **settings).fit(X, y)
     assert encoded == [len(X)] * 4
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"kernel": "cubic"}, "'kernel' parameter"),
+        ({"strength": -3.0}, "'strength' parameter"),
+        ({"guidance_interval": (0.9, 0.1)}, "guidance_interval must be"),
+        ({"batch_size": 0}, "'batch_size' parameter"),
+        ({"projector": TangentProjector(1)}, r"projector=.* was set after fit, which used None"),
+        ({"value_range": (0.0, 1.0)}, r"value_range=\(0.0, 1.0\) was set after fit"),
+    ],
+    ids=str,
+)
+def test_parameters_that_were_set_after_fit_are_used_or_refused(params, message):
+    X, y = load_iris(return_X_y=True)
+    distiller = ManifoldGDDistiller(2, num_inference_steps=3, random_state=0).fit(X, y)
+    distiller.set_params(**params)
+    with pytest.raises(ValueError, match=message):
+        distiller.sample()
+    with pytest.raises(ValueError, match=message):
+        distiller.transform(X[:3])
+
+
+def test_a_fit_that_is_refused_leaves_the_former_one():
+    X, y = load_iris(return_X_y=True)
+    distiller = ManifoldGDDistiller(2, num_inference_steps=3, random_state=0).fit(X, y)
+    before = distiller.sample()[0]
+    distiller.set_params(guidance_interval=(1.0, 0.0))
+    with pytest.raises(ValueError, match="guidance_interval"):
+        distiller.fit(X[:, :2], y + 1)
+    np.testing.assert_array_equal(
+        distiller.set_params(guidance_interval=(0, 0.5)).sample()[0], before
+    )
+
+
+def test_a_memory_that_keeps_nothing_does_for_rows_on_disk(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    settings = {"num_inference_steps": 3, "random_state": 0}
+    kept = ManifoldGDDistiller(2, memory=joblib.Memory(None, verbose=0), **settings).fit(mapped, y)
+    np.testing.assert_array_equal(
+        kept.sample()[0], ManifoldGDDistiller(2, **settings).fit(mapped, y).sample()[0]
+    )

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import feature_distance
+from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
@@ -166,6 +167,24 @@ def test_a_seed_fixes_the_refined_set(settings):
     # Whole numbers may be rounded up in one of them and down in the other, if hardly ever.
     assert difference.max() <= 1.0
     assert np.mean(difference > 0) < 0.01
+
+
+def test_threads_draw_the_same_networks():
+    alone = distil().sample()[0]
+    with parallel_config("threading"):
+        assert_array_equal(distil(n_jobs=4).sample()[0], alone)
+
+
+def test_sets_are_refined_where_gradients_are_off():
+    alone = distil().sample()[0]
+    with torch.no_grad():
+        assert_array_equal(distil().sample()[0], alone)
+
+
+@pytest.mark.parametrize("params", [{"steps": -1}, {"steps": "a"}, {"learning_rate": 0.0}], ids=str)
+def test_fit_refuses_what_cannot_refine(params):
+    with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter"):
+        distil(refiner=MatchingRefiner(**params))
 
 
 def test_a_refined_run_goes_on_with_the_classes_that_it_lacks(tmp_path):
