@@ -381,8 +381,8 @@ class RandomFeatures:
             enabled=dtype == torch.bfloat16 and has_bfloat16(real.device),
         )
         n_channels, *size = real.shape[1:]
-        with own_random_state():
-            torch.random.default_generator.manual_seed(_draw(generator, 2**63 - 1))
+        with own_random_state() as drawing:
+            drawing.manual_seed(_draw(generator, 2**63 - 1))
             # It stays on the CPU, so that a seed means the same weights on every device.
             self._drawn = conv_net(
                 (*size, n_channels), 2, depth=depth, width=width, activation=activation

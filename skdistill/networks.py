@@ -21,6 +21,11 @@ def own_random_state():
 
     One thread at a time: of two, each would go on from the state of the other.
 
+    Yields
+    ------
+    generator : torch.Generator
+        The one that layers draw from.
+
     Examples
     --------
     >>> import torch
@@ -32,7 +37,7 @@ def own_random_state():
     True
     """
     with DRAWING, torch.random.fork_rng(devices=[]):
-        yield
+        yield torch.random.default_generator
 
 
 def conv_net(image_shape, n_classes, *, depth=None, width=128, activation=nn.ReLU):

@@ -93,8 +93,8 @@ class _NetworkClassifier(
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         device = pick_device(self.device)
         # Weights are drawn on the CPU, so that a seed means the same on every device.
-        with own_random_state():
-            torch.random.default_generator.manual_seed(seed)
+        with own_random_state() as drawing:
+            drawing.manual_seed(seed)
             self.network_ = self._build(self.image_shape_, len(self.classes_)).to(device)
         # A second thread brings nothing at this size, and on a busy machine costs tenfold: threads
         # spin while they wait for each other.

@@ -1,8 +1,9 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from conftest import feature_distance
-from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
@@ -170,9 +171,23 @@ def test_a_seed_fixes_the_refined_set(settings):
 
 
 def test_threads_draw_the_same_networks():
-    alone = distil().sample()[0]
-    with parallel_config("threading"):
-        assert_array_equal(distil(n_jobs=4).sample()[0], alone)
+    def draw(seed):
+        features = RandomFeatures(
+            THREES,
+            augmentation=(),
+            generator=torch.Generator().manual_seed(seed),
+            depth=None,
+            width=32,
+            dtype=torch.float32,
+        )
+        return torch.stack([features.draw(16) for _ in range(40)])
+
+    before = torch.get_rng_state()
+    alone = [draw(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for drawn, expected in zip(pool.map(draw, range(8)), alone, strict=True):
+            assert torch.equal(drawn, expected)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_sets_are_refined_where_gradients_are_off():
