@@ -128,4 +128,7 @@ def _plain(value):
     """Return a parameter as JSON can hold it and as it compares between runs."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, (list, tuple, np.ndarray)):
+        # An interval is the same one as a list, a tuple or an array.
+        value = tuple(np.asarray(value).tolist())
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

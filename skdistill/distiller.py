@@ -32,6 +32,7 @@ from skdistill.generate import (
     make_scheduler,
     noised,
     remaining_timesteps,
+    run_fraction,
     sample_generator,
 )
 from skdistill.guidance import (
@@ -144,7 +145,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Number of guided steps after which the radius stays.
 
     num_inference_steps : int, default=50
-        Denoising steps of a whole run, from pure noise.
+        Denoising steps of a whole run, from pure noise: at most those that the backbone was trained
+        on, usually 1,000, and with "PNDMScheduler" at least 4.
 
     init_noise : float in [0, 1], default=1.0
         How much of the noise schedule a sample starts from. 1 is pure noise. Less starts from the
@@ -472,7 +474,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         centers = [_centers_of(clusterer, self._latent_dtype) for clusterer in self.clusterers_]
         self.cluster_centers_ = np.concatenate(centers)
         self.centroid_classes_ = np.repeat(np.arange(len(centers)), [len(c) for c in centers])
-        self._used = {name: getattr(self, name) for name in USED_BY_FIT}
+        self._used = self._used_by_fit()
         return self
 
     def sample(self, ipc=None, *, out_dir=None):
@@ -507,7 +509,10 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         check_is_fitted(self)
         self._check_settings_since_fit()
         plan = self._plan(self.ipc if ipc is None else ipc)
-        n_calls = len(self._timesteps(self._scheduler()))
+        scheduler = self._scheduler()
+        timesteps = self._timesteps(scheduler)
+        self._warn_if_nothing_is_guided(scheduler, timesteps)
+        n_calls = len(timesteps)
         samples, run = {}, None
         if out_dir is not None:
             run = RunDirectory(out_dir, self._format, self.classes_, *describe_run(self, plan))
@@ -543,6 +548,19 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         if run is not None:
             run.finish(X_syn, y_syn, plan.labels)
         return self._contained(X_syn), y_syn
+
+    def _warn_if_nothing_is_guided(self, scheduler, timesteps):
+        start, stop = self.guidance_interval
+        fractions = [run_fraction(scheduler, t) for t in timesteps]
+        wanted = start < stop and (self.strength > 0 or self.normal_strength > 0)
+        if wanted and fractions and not any(start <= fraction < stop for fraction in fractions):
+            warnings.warn(
+                f"No step of the run lies in guidance_interval={self.guidance_interval!r}: they "
+                f"are from {min(fractions):.3g} to {max(fractions):.3g} of the way from noise to "
+                "image. The samples are not guided.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _contained(self, X):
         """Return rows of a table as ``set_output`` asks, and images as they are."""
@@ -722,12 +740,19 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 "tangents='posterior' weighs neighbours at the noise level of each step."
             )
 
+    def _used_by_fit(self):
+        """Return the parameters that `fit` uses, those of nested estimators among them."""
+        params = self.get_params()
+        return {name: params[name] for name in params if name.split("__")[0] in USED_BY_FIT}
+
     def _check_settings_since_fit(self):
         """Raise ValueError for parameters that were set after `fit` and cannot be used so."""
         self._validate_params()
         self._check_settings()
+        params = self._used_by_fit()
         for name, used in self._used.items():
-            value = getattr(self, name)
+            # Where an estimator was replaced by another kind, it is named itself.
+            value = params.get(name, used)
             if value is not used and repr(value) != repr(used):
                 raise ValueError(
                     f"{name}={value!r} was set after fit, which used {used!r}: fit again."
@@ -855,7 +880,15 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 f"scheduler={name} has other noise levels than the backbone was trained on; "
                 f"scheduler={name!r}, as a string, takes the backbone's."
             )
-        scheduler.set_timesteps(self.num_inference_steps)
+        n_steps, n_train = self.num_inference_steps, scheduler.config.num_train_timesteps
+        # Runge-Kutta steps, of which PNDM makes three at the head of a run, are no fewer.
+        n_least = 4 if name == "PNDMScheduler" and not scheduler.config.skip_prk_steps else 1
+        if not n_least <= n_steps <= n_train:
+            raise ValueError(
+                f"num_inference_steps={n_steps} must be in [{n_least}, {n_train}] with "
+                f"scheduler={name}."
+            )
+        scheduler.set_timesteps(n_steps)
         return scheduler
 
     def _clusterer(self):
@@ -889,7 +922,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 "do without."
             )
         refiner = clone(self.refiner)
-        refiner._validate_params()
+        refiner.check(self.backbone_.image_shape)
         return refiner
 
     def _progress_bar(self, description, total, iterable=None):
@@ -943,6 +976,15 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     def _decode(self, z, calls):
         """Return latents in the caller's terms."""
+        if not torch.isfinite(z).all():
+            raise ValueError(
+                "Sampling ended in values that are not finite, with "
+                f"scheduler={type(self._scheduler()).__name__}, "
+                f"num_inference_steps={self.num_inference_steps}, "
+                f"guidance_form={self.guidance_form!r}, strength={self.strength!r}, "
+                f"guidance_scale={self.guidance_scale!r}, refiner={self.refiner_!r} and "
+                f"dtype={self.dtype!r}. Fewer steps, lower strengths or dtype='float32' may do."
+            )
         return self._format.from_backbone(self.backbone_.decode(z, calls))
 
     def _sample_latents(self, plan, batch, calls, progress=None, watch=None):

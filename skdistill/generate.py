@@ -24,6 +24,7 @@ __all__ = [
     "noised",
     "paper_rate",
     "remaining_timesteps",
+    "run_fraction",
     "sample_generator",
     "signal_level",
 ]
@@ -285,6 +286,32 @@ def paper_rate(scheduler, t):
     return sigma * (1.0 - abar) / (math.sqrt(abar_previous) * beta)
 
 
+def run_fraction(scheduler, t):
+    """Return how much of a whole run lies before a timestep.
+
+    Parameters
+    ----------
+    scheduler : diffusers scheduler
+        Says how many timesteps the model was trained on.
+
+    t : Tensor of shape () or float
+        The timestep.
+
+    Returns
+    -------
+    fraction : float
+        0 is pure noise, 1 the image.
+
+    Examples
+    --------
+    >>> import diffusers
+    >>> from skdistill.generate import run_fraction
+    >>> run_fraction(diffusers.DDIMScheduler(num_train_timesteps=1000), 749)
+    0.25
+    """
+    return 1.0 - (float(t) + 1.0) / scheduler.config.num_train_timesteps
+
+
 def sample_generator(seed, class_index, index):
     """Return the random stream of one sample, which nothing but its place in the set decides.
 
@@ -403,7 +430,6 @@ def denoise(
     x : Tensor of shape (n_samples, *latent_shape)
         Clean latents.
     """
-    n_train = scheduler.config.num_train_timesteps
     prediction_type = scheduler.config.prediction_type
     step_parameters = inspect.signature(scheduler.step).parameters
     step_options = {"generator": generators} if "generator" in step_parameters else {}
@@ -420,7 +446,7 @@ def denoise(
         x_t = scheduler.scale_model_input(x, t)
         alpha_bar = signal_level(scheduler, t)
         prediction, variance = _predict(backbone, x_t, t, alpha_bar, labels, guidance_scale, calls)
-        fraction = 1.0 - (float(t) + 1.0) / n_train
+        fraction = run_fraction(scheduler, t)
         if guidance is not None and guidance.covers(fraction):
             x0 = clean_prediction(prediction, x_t, alpha_bar, prediction_type)
             # Counted in noise levels, since some schedulers call more often than they have steps.

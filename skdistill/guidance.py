@@ -250,8 +250,9 @@ class PosteriorTangents:
     present : Tensor of shape (n_samples, n_neighbors)
         One for a neighbour, zero for padding, where a class has fewer latents than others.
 
-    gram : Tensor of shape (n_samples, n_neighbors, n_neighbors)
-        Inner products of the neighbours about the first of them, made before the loop.
+    gram : Tensor of shape (n_samples, n_neighbors, n_neighbors) or None
+        Inner products of the neighbours about the first of them, made before the loop; None where
+        there are more neighbours than features.
 
     n_components : int
         Dimension of the tangent spaces. The weights are tempered until the effective number of
@@ -263,7 +264,7 @@ class PosteriorTangents:
 
     neighbors: torch.Tensor
     present: torch.Tensor
-    gram: torch.Tensor
+    gram: torch.Tensor | None
     n_components: int
     ridge: float
 
@@ -385,8 +386,10 @@ def prepare_targets(
     elif tangents == "posterior":
         neighbors, present = rest
         offsets = neighbors - neighbors[:, :1]
+        # Of few features it is the larger matrix, and not the one that is decomposed.
+        gram = offsets @ offsets.mT if offsets.shape[1] <= offsets.shape[2] else None
         settings = projector.n_components, projector.ridge
-        tangent = PosteriorTangents(neighbors, present, offsets @ offsets.mT, *settings)
+        tangent = PosteriorTangents(neighbors, present, gram, *settings)
     return Targets(torch.from_numpy(centers[assigned]).to(device), scale, tangent)
 
 

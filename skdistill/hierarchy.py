@@ -82,12 +82,22 @@ def _nearest_members(tree, X, nodes, distinct):
     return nearest
 
 
-def _same_root(tree, other):
-    """Return whether two trees agree, up to rounding, in the mean and the SSE of their rows."""
-    deviation = np.sqrt(other.sse[0] / other.size[0])
-    return np.isclose(tree.sse[0], other.sse[0], rtol=1e-6, atol=0) and np.allclose(
-        tree.centers[0], other.centers[0], rtol=1e-6, atol=1e-6 * deviation
-    )
+def _are_leaves_of(tree, X):
+    """Return whether the leaves of a tree have, up to rounding, the mean and the SSE of rows of X.
+
+    Of the root alone, the same rows in another order would have them as well.
+    """
+    variance = tree.sse[0] / tree.size[0]
+    for leaf in tree.leaves:
+        rows = tree.members(leaf)
+        other = single_leaf(take_rows(X, rows), rows)
+        tolerance = {"rtol": 1e-6, "atol": 1e-6 * variance}
+        if not np.isclose(tree.sse[leaf] / len(rows), other.sse[0] / len(rows), **tolerance):
+            return False
+        tolerance["atol"] = 1e-6 * np.sqrt(variance)
+        if not np.allclose(tree.centers[leaf], other.centers[0], **tolerance):
+            return False
+    return True
 
 
 class HierarchicalIPC(
@@ -387,8 +397,7 @@ class HierarchicalIPC(
     def _check_same_problem(self, X, classes, rows_of_class, settings):
         """Raise ValueError if the stored trees cannot be those of the data and parameters."""
         if not np.array_equal(classes, on_host(self.classes_)) or not all(
-            np.array_equal(tree.members(0), rows)
-            and _same_root(tree, single_leaf(take_rows(X, rows), rows))
+            np.array_equal(tree.members(0), rows) and _are_leaves_of(tree, X)
             for tree, rows in zip(self.trees_, rows_of_class, strict=True)
         ):
             raise ValueError("warm_start=True needs the same X and y as in the previous fit.")

@@ -386,7 +386,7 @@ class RandomFeatures:
             # It stays on the CPU, so that a seed means the same weights on every device.
             self._drawn = conv_net(
                 (*size, n_channels), 2, depth=depth, width=width, activation=activation
-            )[:-1]
+            )[:-1].float()
             self._weights = torch.random.get_rng_state()
         self._network = copy.deepcopy(self._drawn).requires_grad_(False).to(real.device)
 

@@ -211,7 +211,7 @@ def infer_format(
         If `image_shape` does not fit the rows, or the images do not fit the backbone.
     """
     if image_shape is not None:
-        image_shape = tuple(int(n) for n in image_shape)
+        image_shape = _check_image_shape(image_shape)
         fits = len(row_shape) == 1 and np.prod(image_shape) == rows.shape[1]
         if len(image_shape) not in (2, 3) or not (fits or image_shape == row_shape):
             raise ValueError(
@@ -238,6 +238,17 @@ def infer_format(
     if network_shape is not None:
         _check_fits(data_format)
     return data_format
+
+
+def _check_image_shape(image_shape):
+    """Return the shape of an image as a tuple of int."""
+    shape = np.asarray(image_shape)
+    if shape.ndim != 1 or shape.dtype.kind not in "iu" or (shape < 1).any():
+        raise ValueError(
+            f"image_shape={image_shape!r} must be (height, width) or (height, width, channels), "
+            "positive integers."
+        )
+    return tuple(shape.tolist())
 
 
 def _are_whole(rows, value_range):
@@ -324,10 +335,11 @@ class DataFormat:
         Returns
         -------
         x : ndarray of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            A table as it is, or images in [-1, 1]. Floats of 64 bits and tables of integers in
-            float64, unless a network sets the shape; float32 otherwise.
+            A table as it is, or images in [-1, 1]. Floats of 64 bits or more and tables of integers
+            in float64, unless a network sets the shape; float32 otherwise.
         """
-        exact = self.dtype == np.float64 or (self.image_shape is None and self.dtype.kind in "iub")
+        exact = self.dtype.kind == "f" and self.dtype.itemsize >= 8
+        exact |= self.image_shape is None and self.dtype.kind in "iub"
         dtype = np.float64 if exact and self.network_shape is None else np.float32
         if self.image_shape is None:
             return X.astype(dtype)

@@ -124,6 +124,22 @@ class MatchingRefiner(BaseEstimator):
         self.width = width
         self.pixel_weight = pixel_weight
 
+    def check(self, image_shape):
+        """Check the parameters for images of a shape, before anything is made.
+
+        Parameters
+        ----------
+        image_shape : tuple of int
+            (channels, height, width).
+
+        Raises
+        ------
+        ValueError
+            If a parameter cannot be used, or the images are too small for `depth`.
+        """
+        self._validate_params()
+        self._random_features(torch.zeros(1, *image_shape), torch.Generator(), torch.float32)
+
     @torch.enable_grad()
     def refine(self, z, real, decode, generator, *, dtype=torch.float32, progress=lambda: None):
         """Return the refined latents of a class.
@@ -160,17 +176,7 @@ class MatchingRefiner(BaseEstimator):
             If a parameter cannot be used, or the images are too small for `depth`.
         """
         self._validate_params()
-        features = RandomFeatures(
-            real,
-            augmentation=self.augmentation,
-            generator=generator,
-            depth=self.depth,
-            width=self.width,
-            dtype=dtype,
-            # At a ReLU's kink, the last bit decides the gradient, and steps magnify that a
-            # thousand times: here, a smooth loss makes the set depend on the seed alone.
-            activation=nn.GELU,
-        )
+        features = self._random_features(real, generator, dtype)
         mean_pixels = real.flatten(1).mean(dim=0)
 
         def look(images):
@@ -193,6 +199,19 @@ class MatchingRefiner(BaseEstimator):
                 schedule.step()
                 progress()
         return z.detach()
+
+    def _random_features(self, real, generator, dtype):
+        return RandomFeatures(
+            real,
+            augmentation=self.augmentation,
+            generator=generator,
+            depth=self.depth,
+            width=self.width,
+            dtype=dtype,
+            # At a ReLU's kink, the last bit decides the gradient, and steps magnify that a
+            # thousand times: here, a smooth loss makes the set depend on the seed alone.
+            activation=nn.GELU,
+        )
 
     def _with_pixels(self, seen, pixels):
         """Return features and pixels, so scaled that squared distances are those of the loss."""

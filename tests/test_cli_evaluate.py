@@ -130,6 +130,22 @@ def test_a_table_is_judged_by_a_linear_student(tmp_path, capsys):
     assert result["figures"]["SET"]["overall"]["copied_share"] == 1.0
 
 
+def test_images_of_another_size_and_with_other_names_have_rivals(tmp_path, capsys):
+    X, _, y, _ = load_digits_split()
+    few = np.concatenate([np.flatnonzero(y == label)[:20] for label in (3, 5)])
+    larger = X[few].repeat(2, axis=1).repeat(2, axis=2)
+    names = np.where(y[few] == 3, "three", "five")
+    np.savez(tmp_path / "all.npz", X=larger, y=names)
+    np.savez(tmp_path / "set.npz", X=larger[::5], y=names[::5])
+    data = [tmp_path / "set.npz", tmp_path / "all.npz", "--test", "0.5"]
+    rivals = ["--rivals", "decoded centroids", "--backbone", "digits", "--students", "linear"]
+    converted = ["--resize", "bilinear", "--class-map", "three=3", "--class-map", "five=5"]
+    result = evaluate(capsys, *data, *rivals, *converted, "--features", "latents", "--seeds", "1")
+    assert result["scores"]["decoded centroids"]["linear"][0] > 0.8
+    assert main(["evaluate", *map(str, data), "--class-map", "3=three"]) == 2
+    assert "--class-map 3=three is for no class of DATA" in capsys.readouterr().err
+
+
 def test_distribution_matching_is_a_rival(image_folder, capsys, monkeypatch, short_training):
     monkeypatch.setitem(DistributionMatching.__init__.__kwdefaults__, "steps", 2)
     options = ["--test", "0.3", "--rivals", "DM", "--seeds", "1", "--augmentation", "crop"]

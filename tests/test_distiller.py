@@ -238,7 +238,11 @@ class TestInitNoise:
             return distil(*iris, **options).sample()[0]
 
         late, early = {"strength": 1.0, "guidance_interval": (0.0, 0.5)}, {"strength": 0.0}
-        np.testing.assert_array_equal(sample(0.45, **late), sample(0.45, **early))
+        with pytest.warns(
+            UserWarning, match=r"No step .* guidance_interval=\(0.0, 0.5\).* 0.599 to "
+        ):
+            unguided = sample(0.45, **late)
+        np.testing.assert_array_equal(unguided, sample(0.45, **early))
         assert not np.allclose(sample(0.7, **late), sample(0.7, **early))
 
     def test_the_papers_form_pulls_what_starts_in_the_middle(self, iris):
@@ -361,6 +365,17 @@ class TestData:
         X, y = small_images[0] / 500.0, small_images[1]
         distiller = distil(X, y, value_range=(0, 0.51))
         assert distiller.value_range_ == (0.0, 0.51)
+
+    @pytest.mark.parametrize("dtype", [">f8", np.longdouble])
+    def test_doubles_of_any_kind_are_computed_as_such(self, iris, dtype):
+        X, y = iris
+        # In single precision all rows would be the same.
+        X = 1e9 + X
+        expected = distil(X, y).sample()[0]
+        samples = distil(X.astype(dtype), y).sample()[0]
+        assert samples.dtype == np.dtype(dtype).newbyteorder("=")
+        np.testing.assert_array_equal(samples, expected)
+        assert len(np.unique(samples, axis=0)) == len(samples)
 
     def test_tables_of_integers_are_rounded_within_what_was_seen(self):
         rng = np.random.default_rng(0)
@@ -648,7 +663,9 @@ class TestBadInput:
         with pytest.raises(ValueError, match="X is a table of 4 features; give image_shape"):
             distil(*iris, backbone=dit_folder)
 
-    @pytest.mark.parametrize("image_shape", [(3, 3), (4,), (2, 2, 1, 1)])
+    @pytest.mark.parametrize(
+        "image_shape", [(3, 3), (4,), (2, 2, 1, 1), (1.5, 2), (-2, -2), ("2", "2"), [[2, 2]]]
+    )
     def test_an_image_shape_that_does_not_fit(self, iris, image_shape):
         with pytest.raises(ValueError, match="image_shape="):
             distil(*iris, image_shape=image_shape)
@@ -695,8 +712,24 @@ class TestBadInput:
             distil(*iris, backbone=backbone, compile=True)
 
     def test_more_steps_than_the_schedule_has(self, iris):
-        with pytest.raises(ValueError, match="2000"):
-            distil(*iris, num_inference_steps=2000)
+        for scheduler in (None, "DEISMultistepScheduler", "EulerDiscreteScheduler"):
+            with pytest.raises(
+                ValueError, match=r"num_inference_steps=2000 must be in \[1, 1000\]"
+            ):
+                distil(*iris, num_inference_steps=2000, scheduler=scheduler)
+
+    def test_fewer_steps_than_the_scheduler_needs(self, iris):
+        with pytest.raises(ValueError, match=r"num_inference_steps=3 must be in \[4, 1000\] with"):
+            distil(*iris, num_inference_steps=3, scheduler="PNDMScheduler")
+        settings = {"num_inference_steps": 4, "scheduler": "PNDMScheduler"}
+        assert np.isfinite(distil(*iris, **settings).sample()[0]).all()
+
+    def test_what_a_scheduler_makes_no_numbers_of(self, iris):
+        X, y = iris
+        # Its solver divides by the distance of noise levels, two of which are then the same.
+        settings = {"num_inference_steps": 1000, "scheduler": "DEISMultistepScheduler"}
+        with pytest.raises(ValueError, match="not finite, with scheduler=DEISM.*Fewer steps"):
+            distil(X[:100], y[:100], ipc=1, **settings).sample()
 
     def test_noise_levels_the_network_does_not_know(self, dit_folder, small_images):
         scheduler = diffusers.DDIMScheduler(beta_end=0.01)
@@ -791,6 +824,18 @@ def test_parameters_that_were_set_after_fit_are_used_or_refused(params, message)
         distiller.sample()
     with pytest.raises(ValueError, match=message):
         distiller.transform(X[:3])
+
+
+def test_parts_that_were_changed_in_place_after_fit_are_noticed():
+    X, y = load_iris(return_X_y=True)
+    settings = {"projector": TangentProjector(2), "clusterer": HierarchicalIPC()}
+    distiller = ManifoldGDDistiller(2, num_inference_steps=3, **settings).fit(X, y)
+    for name, value in {"projector__n_neighbors": 5, "clusterer__start_level": 1}.items():
+        before = distiller.get_params()[name]
+        distiller.set_params(**{name: value})
+        with pytest.raises(ValueError, match=f"{name}={value} was set after fit, which used"):
+            distiller.sample()
+        distiller.set_params(**{name: before}).sample()
 
 
 def test_a_fit_that_is_refused_leaves_the_former_one():

@@ -192,6 +192,16 @@ def test_targets_of_a_sample_do_not_depend_on_its_batch(fitted_projectors, tange
             )
 
 
+@pytest.mark.parametrize("n_features", [5, 300])
+def test_inner_products_are_made_for_many_features_only(n_features):
+    X = np.random.default_rng(0).normal(size=(80, n_features))
+    projector = TangentProjector(n_components=2, n_neighbors=6).fit(X)
+    targets = prepare_targets(
+        X[:2], np.zeros(2, int), [0, 1], [projector], radii=[1.0], tangents="posterior"
+    )
+    assert (targets.tangent.gram is None) is (n_features == 5)
+
+
 @pytest.mark.parametrize("tangents", ["prepared", "posterior", None])
 def test_the_scale_is_the_distance_to_the_last_of_the_neighbours(tangents):
     """Three neighbours on two lines; a centroid that is itself a row is its own first one."""

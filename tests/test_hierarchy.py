@@ -260,6 +260,10 @@ def test_warm_start_refuses_another_problem():
         model.fit(2 * X, y)
     with pytest.raises(ValueError, match="warm_start=True needs the same X and y"):
         model.fit(X + 1, y)
+    with pytest.raises(ValueError, match="warm_start=True needs the same X and y"):
+        # The rows of each class in another order.
+        model.fit(X[np.lexsort((X[:, 0], y))][np.argsort(np.argsort(y, kind="stable"))], y)
+    model.set_params(ipc=5).fit(X, y)
     with pytest.raises(ValueError, match="needs n_init=10 as in the previous fit, got 2"):
         model.set_params(n_init=2).fit(X, y)
 

@@ -244,6 +244,14 @@ def test_a_run_with_other_settings_is_refused(distiller, tmp_path):
         distiller.sample(out_dir=tmp_path / "run")
 
 
+def test_a_sequence_of_any_kind_is_the_same_setting(distiller, tmp_path):
+    distiller.guidance_interval = (0.0, 0.5)
+    expected, _ = distiller.sample(out_dir=tmp_path / "run")
+    for interval in ([0.0, 0.5], np.array([0.0, 0.5])):
+        distiller.guidance_interval = interval
+        np.testing.assert_array_equal(distiller.sample(out_dir=tmp_path / "run")[0], expected)
+
+
 def test_a_run_with_another_budget_is_refused_by_its_name(distiller, tmp_path):
     distiller.sample(out_dir=tmp_path / "run")
     with pytest.raises(ValueError, match=r"run with ipc\['one'\]=3, this one has ipc\['one'\]=5"):

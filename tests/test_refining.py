@@ -196,10 +196,31 @@ def test_sets_are_refined_where_gradients_are_off():
         assert_array_equal(distil().sample()[0], alone)
 
 
-@pytest.mark.parametrize("params", [{"steps": -1}, {"steps": "a"}, {"learning_rate": 0.0}], ids=str)
-def test_fit_refuses_what_cannot_refine(params):
-    with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter"):
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"steps": -1}, "The 'steps' parameter"),
+        ({"steps": "a"}, "The 'steps' parameter"),
+        ({"learning_rate": 0.0}, "The 'learning_rate' parameter"),
+        ({"augmentation": ["twist"]}, "'twist'"),
+        ({"depth": 9}, "depth of at most 3, got 9"),
+    ],
+    ids=str,
+)
+def test_fit_refuses_what_cannot_refine(params, message):
+    with pytest.raises(ValueError, match=message):
         distil(refiner=MatchingRefiner(**params))
+
+
+def test_sets_are_refined_where_layers_are_made_in_double_precision():
+    torch.set_default_dtype(torch.float64)
+    try:
+        refined, X_syn = refine(FIVES[:5]), distil().sample()[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert refined.dtype == torch.float32
+    assert feature_distance(THREES, refined) < 0.7 * feature_distance(THREES, FIVES[:5])
+    assert X_syn.dtype == X.dtype
 
 
 def test_a_refined_run_goes_on_with_the_classes_that_it_lacks(tmp_path):

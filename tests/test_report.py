@@ -304,9 +304,11 @@ class TestErrors:
             (run / "manifest.json").write_text(content)
             with pytest.raises(ValueError, match=message):
                 write_report(run)
+        no_settings = json.dumps(json.loads(manifest) | {"settings": 3})
         (run / "manifest.json").write_text(manifest)
         for name, content, message in (
             ("manifest", manifest.replace('"centroids"', '"centres"'), "not say 'centroids'"),
+            ("manifest", no_settings, "holds 3 in place of"),
             ("trees", "[]", "has 0 trees, not one for each of"),
             ("scores", "{}", "does not say 'command'"),
             ("evaluation", '{"command": ""}', "does not say 'n_test'"),

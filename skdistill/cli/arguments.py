@@ -2,7 +2,7 @@
 
 import argparse
 
-from skdistill.cli.values import count
+from skdistill.cli.values import Collect, class_and_place, count
 from skdistill.cli.values import seed as seed_number
 
 DATA_HELP = (
@@ -105,6 +105,27 @@ def add_value_range_argument(group):
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="the values that stand for black and white; inferred if unset",
+    )
+
+
+def add_resize_argument(group):
+    """Add how images get to the size of a backbone."""
+    group.add_argument(
+        "--resize",
+        choices=("bilinear", "bicubic", "nearest"),
+        help="convert images to the backbone's size and back",
+    )
+
+
+def add_class_map_argument(group):
+    """Add what the classes are to a backbone."""
+    group.add_argument(
+        "--class-map",
+        action=Collect,
+        type=class_and_place,
+        metavar="CLASS=NAME",
+        help="the backbone's class, by name or index, or the prompt of a text-to-image one, for a "
+        "class of DATA; once for each. The same name if unset",
     )
 
 

@@ -151,4 +151,6 @@ def _encoder(options, X, value_range):
         raise ValueError(
             "--features latents needs images, and --backbone with an encoder for them."
         )
-    return LatentEncoder(name, value_range=value_range, device=options.device).fit(X)
+    return LatentEncoder(
+        name, value_range=value_range, resize=options.resize, device=options.device
+    ).fit(X)

@@ -43,7 +43,7 @@ def make_distiller(options, y):
             "clusterer": _clusterer(options),
             "projector": _projector(options),
             "refiner": _refiner(options),
-            "class_map": _by_label("--class-map", options.class_map, y),
+            "class_map": by_label("--class-map", options.class_map, y),
             "random_state": options.seed,
             "verbose": not options.quiet,
         }
@@ -102,7 +102,7 @@ def warn_of_other_set(options):
 def _budget(given, y):
     """Return the ipc of a number and exceptions from it, as collected from the command line."""
     numbers = [value for value in given if not isinstance(value, tuple)]
-    exceptions = _by_label("--ipc", [value for value in given if isinstance(value, tuple)], y)
+    exceptions = by_label("--ipc", [value for value in given if isinstance(value, tuple)], y)
     if exceptions is None:
         return numbers[-1]
     if numbers:
@@ -110,7 +110,7 @@ def _budget(given, y):
     return exceptions
 
 
-def _by_label(option, pairs, y):
+def by_label(option, pairs, y):
     """Return pairs whose first is the text of a label as a mapping from labels, None of none."""
     if not pairs:
         return None

@@ -9,9 +9,11 @@ from pathlib import Path
 from skdistill.atomic import write_atomically
 from skdistill.cli.arguments import (
     N_EVALUATIONS,
+    add_class_map_argument,
     add_command,
     add_common_arguments,
     add_data_arguments,
+    add_resize_argument,
     add_value_range_argument,
 )
 from skdistill.cli.output import ALL, line_width, print_json, to_json
@@ -73,6 +75,8 @@ def add_parser(subparsers):
         "--backbone",
         help="as of distill: for rivals that need one, and for --features latents",
     )
+    add_class_map_argument(judging)
+    add_resize_argument(judging)
     judging.add_argument(
         "--students",
         nargs="+",

@@ -6,6 +6,7 @@ import numpy as np
 
 from skdistill.baselines import rivals
 from skdistill.cli.arguments import backbone_name
+from skdistill.cli.distiller import by_label
 from skdistill.evaluation import accuracies
 from skdistill.matching import DistributionMatching
 from skdistill.progress import progress_bar
@@ -39,6 +40,7 @@ def rival_sets(names, X, y, y_syn, options, value_range=None):
     """Return what makes the sets of rivals, as large as the set with the labels `y_syn`."""
     classes, counts = np.unique(y_syn, return_counts=True)
     ipc = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+    class_map = by_label("--class-map", options.class_map, y)
 
     def make(name, seed):
         if name == "DM":
@@ -51,7 +53,12 @@ def rival_sets(names, X, y, y_syn, options, value_range=None):
                 random_state=seed,
             )
         else:
-            settings = {"device": options.device, "value_range": value_range}
+            settings = {
+                "class_map": class_map,
+                "device": options.device,
+                "resize": options.resize,
+                "value_range": value_range,
+            }
             rival = rivals(ipc, backbone_name(options), random_state=seed, **settings)[name]
         return rival.fit(X, y).sample()
 

@@ -1,8 +1,13 @@
 """The settings of the distiller as options: of the data, the backbone and the centroids."""
 
-from skdistill.cli.arguments import SHIPPED_FOR, add_value_range_argument
+from skdistill.cli.arguments import (
+    SHIPPED_FOR,
+    add_class_map_argument,
+    add_resize_argument,
+    add_value_range_argument,
+)
 from skdistill.cli.signatures import defaults_of
-from skdistill.cli.values import Collect, class_and_place, count, number_or_class, shape
+from skdistill.cli.values import Collect, count, number_or_class, shape
 
 SETTINGS = defaults_of("skdistill.distiller", "ManifoldGDDistiller")
 
@@ -58,11 +63,7 @@ def _add_data_settings(group):
         metavar="HxW[xC]",
         help="height, width and channels of images that come as flat rows",
     )
-    group.add_argument(
-        "--resize",
-        choices=("bilinear", "bicubic", "nearest"),
-        help="convert images to the backbone's size and back",
-    )
+    add_resize_argument(group)
 
 
 def _add_backbone_settings(group):
@@ -76,14 +77,7 @@ def _add_backbone_settings(group):
     group.add_argument(
         "--local-files-only", action="store_true", help="take a hub id from the local cache only"
     )
-    group.add_argument(
-        "--class-map",
-        action=Collect,
-        type=class_and_place,
-        metavar="CLASS=NAME",
-        help="the backbone's class, by name or index, or the prompt of a text-to-image one, for a "
-        "class of DATA; once for each. The same name if unset",
-    )
+    add_class_map_argument(group)
     add_setting(
         group,
         "dtype",

@@ -144,6 +144,8 @@ def _read_json(path, kind, facts=()):
 
 def _check_says(path, content, facts):
     """Raise ValueError if a fact is not among the content of a file."""
+    if facts and not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} holds {content!r:.60} in place of {', '.join(facts)}.")
     lacking = [name for name in facts if name not in content]
     if lacking:
         raise ValueError(
