@@ -48,7 +48,7 @@ from skdistill.latents import ClassProjectors, LatentsOnDisk, at_least_float32
 from skdistill.pixels import infer_format
 from skdistill.progress import progress_bar
 from skdistill.protocols import linear_student
-from skdistill.refining import MatchingRefiner
+from skdistill.refining import MatchingRefiner, SupportPointsRefiner
 from skdistill.rows import BackboneRows, ImageFiles, MappedRows, are_paths, check_finite
 from skdistill.tangent import TangentProjector
 from skdistill.tasks import ClusterTask, EncodeTask, Plan, SampleTask, count_distinct, run_tasks
@@ -62,8 +62,9 @@ OWN_CLUSTERER = HierarchicalIPC(selection="leaves")
 OWN_PROJECTOR = TangentProjector(32, n_neighbors=100)
 # Images that tell whether a VAE suits the data.
 RECONSTRUCTION_ROWS = 256
-# Real images of a class that a refined set is held against.
-REFERENCE_ROWS = 256
+# Real images and latents of a class that a refined set is held against.
+REFERENCE_IMAGES = 256
+REFERENCE_LATENTS = 4096
 # Height and width of the largest images that are refined unasked.
 LARGEST_REFINED = 32
 ROWS_SCORED_AT_ONCE = 1024
@@ -164,12 +165,14 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     guidance_scale : float, default=None
         Classifier-free guidance; None for the backbone's own.
 
-    refiner : MatchingRefiner, "passthrough" or None, default=None
-        Moves the finished latents of a class, all of them together, until random networks take
-        the set for the class. It is not of the paper, needs a pretrained backbone, and may cost
-        several times what sampling does. "passthrough" leaves the samples as guidance made them.
-        None is ``MatchingRefiner()`` for backbones of images of at most 32 x 32 pixels, for which
-        it was measured, and "passthrough" for all others.
+    refiner : MatchingRefiner, SupportPointsRefiner, "passthrough" or None, default=None
+        Moves the finished latents of a class, all of them together, until the set is like the
+        class: :class:`~skdistill.refining.MatchingRefiner` to random networks, which needs a
+        pretrained backbone and may cost several times what sampling does,
+        :class:`~skdistill.refining.SupportPointsRefiner` by distances. It is not of the paper.
+        "passthrough" leaves the samples as guidance made them. None is ``SupportPointsRefiner()``
+        for the closed form, ``MatchingRefiner()`` for backbones of images of at most 32 x 32
+        pixels, for which it was measured, and "passthrough" for all others.
 
     class_map : mapping, default=None
         From the labels in `y` to indices or names of the backbone's classes; None matches names.
@@ -252,7 +255,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         The projector of each class, fitted when it is asked for; with "passthrough" it only
         measures distances.
 
-    refiner_ : MatchingRefiner or None
+    refiner_ : MatchingRefiner, SupportPointsRefiner or None
         What refines each class.
 
     cluster_centers_ : ndarray of shape (n_centroids, n_latent_features)
@@ -321,7 +324,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "init_noise": [Interval(Real, 0, 1, closed="both")],
         "scheduler": [str, HasMethods(["set_timesteps", "step"]), None],
         "guidance_scale": [Interval(Real, 0, None, closed="left"), None],
-        "refiner": [MatchingRefiner, StrOptions({"passthrough"}), None],
+        "refiner": [MatchingRefiner, SupportPointsRefiner, StrOptions({"passthrough"}), None],
         "class_map": [Mapping, None],
         "value_range": ["array-like", None],
         "image_shape": ["array-like", None],
@@ -913,16 +916,21 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             return None
         possible = hasattr(self.backbone_, "to_images")
         if self.refiner is None:
+            if hasattr(self.backbone_, "fit"):
+                return SupportPointsRefiner()
             small = possible and max(self.backbone_.image_shape) <= LARGEST_REFINED
             return MatchingRefiner() if small else None
-        if not possible:
+        refiner = clone(self.refiner)
+        if isinstance(refiner, SupportPointsRefiner):
+            refiner._validate_params()
+        elif possible:
+            refiner.check(self.backbone_.image_shape)
+        else:
             raise ValueError(
                 f"refiner={self.refiner!r} needs a backbone whose decoder can be followed "
-                f"backwards, as pretrained ones can; got {self.backbone!r}. None and 'passthrough' "
-                "do without."
+                f"backwards, as pretrained ones can; got {self.backbone!r}. None and "
+                "SupportPointsRefiner() do without."
             )
-        refiner = clone(self.refiner)
-        refiner.check(self.backbone_.image_shape)
         return refiner
 
     def _progress_bar(self, description, total, iterable=None):
@@ -958,11 +966,16 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return self._decode(self._sample_latents(plan, batch, calls, progress), calls)
 
     def _refine(self, z, k, calls, progress):
-        """Refine the latents of class `k`, held against what is decoded from its real ones."""
+        """Refine the latents of class `k`, held against its real ones."""
+        by_distances = isinstance(self.refiner_, SupportPointsRefiner)
         generator = class_generator(self.seed_, k)
-        few = torch.randperm(len(self._latents[k]), generator=generator)[:REFERENCE_ROWS]
+        few = torch.randperm(len(self._latents[k]), generator=generator)
+        few = few[: REFERENCE_LATENTS if by_distances else REFERENCE_IMAGES]
         Z = at_least_float32(self._latents[k][few.sort().values.numpy()])
         Z = torch.from_numpy(Z).reshape(-1, *self.backbone_.latent_shape)
+        progress = progress or (lambda: None)
+        if by_distances:
+            return self.refiner_.refine(z, Z.to(z), progress=progress)
         real = torch.from_numpy(self.backbone_.decode(Z, calls)).to(z)
         return self.refiner_.refine(
             z,
@@ -971,7 +984,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             generator,
             # Where float16 overflows, gradients are lost.
             dtype=torch.bfloat16 if self.dtype == "bfloat16" else torch.float32,
-            progress=progress or (lambda: None),
+            progress=progress,
         )
 
     def _decode(self, z, calls):

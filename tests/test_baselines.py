@@ -107,7 +107,8 @@ class TestRivals:
         assert 0 < self.distance_to_centroids(d4m) < self.distance_to_centroids(far)
 
     def test_unguided_is_the_model_alone(self, fitted):
-        plain = ManifoldGDDistiller(15, strength=0, num_inference_steps=20, random_state=0)
+        params = {"strength": 0, "refiner": "passthrough", "num_inference_steps": 20}
+        plain = ManifoldGDDistiller(15, random_state=0, **params)
         expected, _ = plain.fit(*self.IRIS).sample()
         assert_array_equal(fitted["unguided"].sample()[0], expected)
 

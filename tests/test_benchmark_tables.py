@@ -30,7 +30,7 @@ def test_a_short_form(benchmark, monkeypatch, tmp_path, capsys):
     # Whole data sets alone are on the page, and each group under its own title.
     assert "| iris |" in page
     assert "wine" not in page
-    assert "chose the schedule\n" not in page
+    assert "## Data that chose the schedule" not in page
     for method in benchmark.methods(1, 0):
         accuracies = benchmark.accuracies(results, "iris", 1, method)
         assert accuracies.shape == (2,)

@@ -330,7 +330,7 @@ class TestDistributionMatching:
         [
             ({}, X.reshape(-1, 64), r"flat rows, its shape is \(1257, 64\); give image_shape="),
             ({"image_shape": (7, 8)}, X.reshape(-1, 64), r"image_shape=\(7, 8\) must be"),
-            ({"image_shape": (-8, -8)}, X.reshape(-1, 64), r"got \(-8, -8\)"),
+            ({"image_shape": (-8, -8)}, X.reshape(-1, 64), r"image_shape=\(-8, -8\) must be"),
             ({}, X.reshape(-1, 2, 4, 4, 2), r"got \(2, 4, 4, 2\)"),
             ({}, np.full_like(X, np.nan), "X contains NaN"),
             ({}, X[1:], "inconsistent numbers of samples"),

@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import feature_distance
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 
 from skdistill import ManifoldGDDistiller
 from skdistill.datasets import load_digits_split
 from skdistill.matching import RandomFeatures
-from skdistill.refining import MatchingRefiner
+from skdistill.refining import MatchingRefiner, SupportPointsRefiner
 
 X, _, Y, _ = load_digits_split()
 THREES, FIVES = (torch.from_numpy(X[label == Y] / 8 - 1).float()[:, None] for label in (3, 5))
@@ -251,7 +255,7 @@ def test_what_is_small_is_refined_unasked_and_nothing_else(monkeypatch):
     assert distil(refiner=None).refiner_ is None
     assert distil(refiner="passthrough").refiner_ is None
     table = ManifoldGDDistiller(2).fit(X[FEW].reshape(80, -1), Y[FEW])
-    assert table.refiner_ is None
+    assert isinstance(table.refiner_, SupportPointsRefiner)
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -269,3 +273,118 @@ def test_features_are_in_half_precision_where_the_device_has_it(native, monkeypa
         for dtype in (torch.float32, torch.bfloat16)
     )
     assert torch.equal(full, half) == (not native)
+
+
+def energy(z, real):
+    return 2 * cdist(z, real).mean() - cdist(z, z).mean()
+
+
+def points(seed, n=5, n_real=30, n_features=3):
+    generator = torch.Generator().manual_seed(seed)
+    options = {"generator": generator, "dtype": torch.float64}
+    real = torch.randn(n_real, n_features, **options)
+    # Some far from all, some as good as on top of real ones.
+    z = torch.cat([3.0 * torch.randn(n - 1, n_features, **options), real[:1] + 1e-9])
+    return z, real
+
+
+seeds = st.integers(0, 10_000)
+
+
+class TestSupportPoints:
+    @settings(deadline=None, max_examples=30)
+    @given(seeds, st.integers(1, 12))
+    def test_no_step_raises_the_energy_distance(self, seed, n):
+        z, real = points(seed, n)
+        for _ in range(20):
+            moved = SupportPointsRefiner(1).refine(z, real)
+            assert energy(moved, real) <= energy(z, real) + 1e-9
+            z = moved
+
+    @settings(deadline=None, max_examples=30)
+    @given(seeds, st.floats(1e-3, 1e3), st.floats(-100.0, 100.0))
+    def test_it_commutes_with_shifts_scales_and_rotations(self, seed, scale, shift):
+        z, real = points(seed)
+        rotation, _ = torch.linalg.qr(real[:3])
+
+        def mapped(x):
+            return scale * (x @ rotation + shift)
+
+        refiner = SupportPointsRefiner(5)
+        expected = mapped(refiner.refine(z, real))
+        assert_allclose(refiner.refine(mapped(z), mapped(real)), expected, atol=1e-5 * scale)
+
+    @settings(deadline=None, max_examples=30)
+    @given(seeds)
+    def test_no_order_matters(self, seed):
+        z, real = points(seed)
+        refiner = SupportPointsRefiner(5)
+        backwards = refiner.refine(z.flip(0), real.flip(0)).flip(0)
+        assert_allclose(backwards, refiner.refine(z, real), atol=1e-7)
+
+    def test_it_finds_the_spatial_median_and_leaves_a_whole_class_alone(self):
+        z, real = points(0)
+        (median,) = SupportPointsRefiner(200).refine(z[:1], real)
+        # At the median, the unit vectors to all rows cancel.
+        directions = torch.nn.functional.normalize(real - median, dim=1)
+        assert_allclose(directions.sum(dim=0), 0, atol=1e-6)
+        assert_allclose(SupportPointsRefiner().refine(real, real), real, atol=1e-4)
+
+    def test_they_are_spread_as_the_class_is(self):
+        z, real = points(0, n_real=500)
+        real = torch.cat([real, real + 20.0])
+        refined = SupportPointsRefiner().refine(z[:4], real)
+        assert (refined[:, 0] > 10.0).sum() == 2
+
+    def test_what_is_computed_at_once_does_not_matter(self, monkeypatch):
+        z, real = points(0)
+        expected = SupportPointsRefiner().refine(z, real)
+        monkeypatch.setattr("skdistill.refining.DISTANCES_AT_ONCE", 70)
+        assert_allclose(SupportPointsRefiner().refine(z, real), expected, atol=1e-9)
+
+    def test_identical_rows_and_no_steps_move_nothing(self):
+        z, real = points(0)
+        for refined in (
+            SupportPointsRefiner(0).refine(z, real),
+            SupportPointsRefiner().refine(z, torch.ones_like(real)),
+        ):
+            assert_allclose(refined, z, atol=1e-12)
+
+    def test_bad_settings_are_named(self):
+        z, real = points(0)
+        with pytest.raises(ValueError, match="'steps' parameter"):
+            SupportPointsRefiner(-1).refine(z, real)
+        with pytest.raises(ValueError, match="'steps' parameter"):
+            ManifoldGDDistiller(refiner=SupportPointsRefiner("a")).fit(*load_iris(return_X_y=True))
+
+    def test_tables_are_refined_unasked_and_nearer_to_their_class_for_it(self):
+        X, y = load_iris(return_X_y=True)
+        refined = ManifoldGDDistiller(5, random_state=0).fit(X, y)
+        alone = clone(refined).set_params(refiner="passthrough").fit(X, y)
+        assert isinstance(refined.refiner_, SupportPointsRefiner)
+        assert alone.refiner_ is None
+        scale = X.std(axis=0)
+        for k in range(3):
+            real = X[y == k] / scale
+            own, other = (
+                (X_syn[y_syn == k]) / scale for X_syn, y_syn in (refined.sample(), alone.sample())
+            )
+            assert energy(own, real) < energy(other, real)
+
+    def test_it_needs_no_decoder(self):
+        refined = distil(refiner=SupportPointsRefiner(5)).sample()[0]
+        alone = distil(refiner="passthrough").sample()[0]
+        assert refined.shape == alone.shape
+        assert not np.array_equal(refined, alone)
+
+    def test_no_more_than_so_many_rows_are_looked_at(self, monkeypatch):
+        monkeypatch.setattr("skdistill.distiller.REFERENCE_LATENTS", 10)
+        seen = []
+
+        def refine(self, z, real, **options):
+            seen.append(len(real))
+            return z
+
+        monkeypatch.setattr(SupportPointsRefiner, "refine", refine)
+        ManifoldGDDistiller(2).fit(*load_iris(return_X_y=True)).sample()
+        assert seen == [10] * 3

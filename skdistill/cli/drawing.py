@@ -120,15 +120,16 @@ def _add_refining_settings(group):
         "--no-refining",
         dest="refining",
         action="store_false",
-        help="leave the samples as guidance made them; by default, those of pretrained backbones "
-        "for at most 32 x 32 pixels are moved until random networks take them for their class",
+        help="leave the samples as guidance made them; by default, those of the closed form are "
+        "moved to support points, and those of pretrained backbones for at most 32 x 32 pixels "
+        "until random networks take them for their class",
     )
     group.add_argument(
         "--refiner-steps",
         dest="steps",
         type=count,
         default=defaults["steps"],
-        help="of each class; refines larger images as well",
+        help="of each class, by random networks; refines larger images as well",
     )
     group.add_argument(
         "--refiner-learning-rate",
