@@ -337,6 +337,18 @@ class TestHierarchyDisplay:
         assert counts == [str(n) for n in display.tree.size[display.tree.leaves]]
         assert sum(map(int, counts)) == 50
 
+    def test_a_long_title_is_cut_beside_the_legend(self, iris):
+        names = np.array(["a", "b", "Iris virginica, the southern blue flag"])[
+            np.unique(iris[1], return_inverse=True)[1]
+        ]
+        hierarchy = HierarchicalIPC(ipc=3, random_state=0).fit(iris[0], names)
+        display = HierarchyDisplay.from_estimator(hierarchy, iris[0], label=names[-1])
+        display.ax_.figure.canvas.draw()
+        title = display.ax_.get_title(loc="left")
+        assert title == "class Iris virginica, the s..."
+        box = display.ax_._left_title.get_window_extent()
+        assert box.x1 < display.ax_.get_legend().get_window_extent().x0
+
     def test_a_tree_of_one_leaf(self, digits):
         distiller = distil(*digits, backbone="digits", ipc=1)
         display = HierarchyDisplay.from_estimator(distiller, *digits)

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.pictures import caption
 from skdistill.pixels import infer_value_range
 from skdistill.plotting.canvas import GREY, load_pyplot, new_axes
 from skdistill.plotting.fitted import FittedData, check_distiller, place_of, to_pictures
@@ -218,14 +219,15 @@ class HierarchyDisplay:
         if n_leaves == 1:
             self.ax_.set_yticks([0])
         if self.label is not None:
-            self.ax_.set_title(f"class {self.label}", loc="left")
+            self.ax_.set_title(f"class {caption(self.label)}", loc="left")
         self.ax_.spines[["top", "right", "bottom"]].set_visible(False)
         disc = {"marker": "o", "linestyle": "", "markersize": 10, "color": GREY}
         self.ax_.legend(
-            handles=[Line2D([], [], label="prototype and its level", **disc)],
+            handles=[Line2D([], [], label="prototype, level", **disc)],
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
-            borderaxespad=0.2,
+            borderpad=0,
+            borderaxespad=0.4,
             handletextpad=0.2,
             frameon=False,
         )
