@@ -329,12 +329,15 @@ class SupportPointsRefiner(BaseEstimator):
         # Near the origin, little is lost to rounding.
         points, rows = points - center, rows - center
         least = LEAST_DISTANCE * rows.square().sum(dim=1).mean().sqrt()
-        if least > 0:
-            at_once = max(1, DISTANCES_AT_ONCE // (len(points) + len(rows)))
-            for _ in range(self.steps):
+        at_once = max(1, DISTANCES_AT_ONCE // (len(points) + len(rows)))
+        for _ in range(self.steps):
+            if least > 0:
                 slices = gen_batches(len(points), at_once)
                 points = torch.cat([_step(points[part], points, rows, least) for part in slices])
-                progress()
+            else:
+                # All real rows are the same one.
+                points = torch.zeros_like(points)
+            progress()
         return (points + center).reshape(z.shape)
 
 

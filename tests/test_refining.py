@@ -342,13 +342,12 @@ class TestSupportPoints:
         monkeypatch.setattr("skdistill.refining.DISTANCES_AT_ONCE", 70)
         assert_allclose(SupportPointsRefiner().refine(z, real), expected, atol=1e-9)
 
-    def test_identical_rows_and_no_steps_move_nothing(self):
+    def test_no_steps_move_nothing_and_identical_rows_attract_all(self):
         z, real = points(0)
-        for refined in (
-            SupportPointsRefiner(0).refine(z, real),
-            SupportPointsRefiner().refine(z, torch.ones_like(real)),
-        ):
-            assert_allclose(refined, z, atol=1e-12)
+        assert_allclose(SupportPointsRefiner(0).refine(z, real), z, atol=1e-12)
+        same = torch.full_like(real, 3.0)
+        refined = SupportPointsRefiner(1).refine(z, same)
+        assert_allclose(refined, same[: len(z)])
 
     def test_bad_settings_are_named(self):
         z, real = points(0)
