@@ -41,6 +41,21 @@ def test_what_distill_measured_is_shown(digits_run, tmp_path, capsys):
     path.unlink()
 
 
+def test_what_evaluate_measured_is_shown_with_the_default_as_a_rival(digits_run, tmp_path, capsys):
+    scores = {"SET": {"linear": [0.5]}, "ManifoldGD": {"linear": [0.75]}}
+    measured = {"command": "skdistill evaluate", "n_test": 540, "scores": scores}
+    figures = {name: {"overall": {"fid": 1.0}, "by_class": {}} for name in scores}
+    measured |= {"n_training": {"SET": 10}, "features": "values", "figures": figures}
+    path = digits_run / "evaluation.json"
+    path.write_text(json.dumps(measured))
+    assert main(["report", str(digits_run), "--quiet", "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    own, rival = (page.index(f'<span class="value">{value}</span>') for value in ("50.0", "75.0"))
+    assert page.rindex("this set", 0, own) < own
+    assert page.rindex("ManifoldGD", 0, rival) > page.rindex("this set", 0, rival)
+    path.unlink()
+
+
 def test_errors_name_the_cause(digits_run, tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "is no run" in capsys.readouterr().err

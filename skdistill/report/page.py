@@ -26,8 +26,9 @@ MOST_OF_A_CLASS = 20
 MOST_PAIRS = 24
 MOST_FEATURES = 12
 
-# Names of the judged set and of all real data in what the command line measured.
-OWN = ("ManifoldGD", "SET")
+# Names of the judged set and of all real data in what the command line measured: evaluate calls it
+# SET, and may have a rival of the other name.
+OWN = ("SET", "ManifoldGD")
 ALL = "all training data"
 
 # What each figure of skdistill.metrics.compare_sets is called, and how it is read.
