@@ -62,9 +62,6 @@ OWN_CLUSTERER = HierarchicalIPC(selection="leaves")
 OWN_PROJECTOR = TangentProjector(32, n_neighbors=100)
 # Images that tell whether a VAE suits the data.
 RECONSTRUCTION_ROWS = 256
-# Real images and latents of a class that a refined set is held against.
-REFERENCE_IMAGES = 256
-REFERENCE_LATENTS = 4096
 # Height and width of the largest images that are refined unasked.
 LARGEST_REFINED = 32
 ROWS_SCORED_AT_ONCE = 1024
@@ -165,11 +162,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     guidance_scale : float, default=None
         Classifier-free guidance; None for the backbone's own.
 
-    refiner : MatchingRefiner, SupportPointsRefiner, "passthrough" or None, default=None
+    refiner : refiner, "passthrough" or None, default=None
         Moves the finished latents of a class, all of them together, until the set is like the
         class: :class:`~skdistill.refining.MatchingRefiner` to random networks, which needs a
         pretrained backbone and may cost several times what sampling does,
-        :class:`~skdistill.refining.SupportPointsRefiner` by distances. It is not of the paper.
+        :class:`~skdistill.refining.SupportPointsRefiner` by distances, or what has their methods
+        (:mod:`skdistill.refining`). It is not of the paper.
         "passthrough" leaves the samples as guidance made them. None is ``SupportPointsRefiner()``
         for the closed form, ``MatchingRefiner()`` for backbones of images of at most 32 x 32
         pixels, for which it was measured, and "passthrough" for all others.
@@ -255,7 +253,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         The projector of each class, fitted when it is asked for; with "passthrough" it only
         measures distances.
 
-    refiner_ : MatchingRefiner, SupportPointsRefiner or None
+    refiner_ : refiner or None
         What refines each class.
 
     cluster_centers_ : ndarray of shape (n_centroids, n_latent_features)
@@ -324,7 +322,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "init_noise": [Interval(Real, 0, 1, closed="both")],
         "scheduler": [str, HasMethods(["set_timesteps", "step"]), None],
         "guidance_scale": [Interval(Real, 0, None, closed="left"), None],
-        "refiner": [MatchingRefiner, SupportPointsRefiner, StrOptions({"passthrough"}), None],
+        "refiner": [HasMethods(["check", "refine"]), StrOptions({"passthrough"}), None],
         "class_map": [Mapping, None],
         "value_range": ["array-like", None],
         "image_shape": ["array-like", None],
@@ -914,23 +912,14 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         """Return what refines the classes, None for nothing."""
         if _is_passthrough(self.refiner):
             return None
-        possible = hasattr(self.backbone_, "to_images")
         if self.refiner is None:
             if hasattr(self.backbone_, "fit"):
                 return SupportPointsRefiner()
+            possible = hasattr(self.backbone_, "to_images")
             small = possible and max(self.backbone_.image_shape) <= LARGEST_REFINED
             return MatchingRefiner() if small else None
         refiner = clone(self.refiner)
-        if isinstance(refiner, SupportPointsRefiner):
-            refiner._validate_params()
-        elif possible:
-            refiner.check(self.backbone_.image_shape)
-        else:
-            raise ValueError(
-                f"refiner={self.refiner!r} needs a backbone whose decoder can be followed "
-                f"backwards, as pretrained ones can; got {self.backbone!r}. None and "
-                "SupportPointsRefiner() do without."
-            )
+        refiner.check(self.backbone_)
         return refiner
 
     def _progress_bar(self, description, total, iterable=None):
@@ -965,26 +954,19 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         """Generate the samples of one batch of the plan, in the caller's terms."""
         return self._decode(self._sample_latents(plan, batch, calls, progress), calls)
 
-    def _refine(self, z, k, calls, progress):
+    def _refine(self, z, k, progress):
         """Refine the latents of class `k`, held against its real ones."""
-        by_distances = isinstance(self.refiner_, SupportPointsRefiner)
         generator = class_generator(self.seed_, k)
-        few = torch.randperm(len(self._latents[k]), generator=generator)
-        few = few[: REFERENCE_LATENTS if by_distances else REFERENCE_IMAGES]
-        Z = at_least_float32(self._latents[k][few.sort().values.numpy()])
-        Z = torch.from_numpy(Z).reshape(-1, *self.backbone_.latent_shape)
-        progress = progress or (lambda: None)
-        if by_distances:
-            return self.refiner_.refine(z, Z.to(z), progress=progress)
-        real = torch.from_numpy(self.backbone_.decode(Z, calls)).to(z)
+        few = torch.randperm(len(self._latents[k]), generator=generator)[: self.refiner_.n_real]
+        real = at_least_float32(self._latents[k][few.sort().values.numpy()])
         return self.refiner_.refine(
             z,
-            real,
-            self.backbone_.to_images,
+            torch.from_numpy(real).reshape(-1, *self.backbone_.latent_shape).to(z),
+            getattr(self.backbone_, "to_images", None),
             generator,
             # Where float16 overflows, gradients are lost.
             dtype=torch.bfloat16 if self.dtype == "bfloat16" else torch.float32,
-            progress=progress,
+            progress=progress or (lambda: None),
         )
 
     def _decode(self, z, calls):
@@ -1028,7 +1010,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         )
         if self.refiner_ is None:
             return z
-        return self._refine(z, int(plan.labels[batch][0]), calls, progress)
+        return self._refine(z, int(plan.labels[batch][0]), progress)
 
     def _timesteps(self, scheduler):
         """Return the timesteps that samples go through."""

@@ -1,4 +1,10 @@
-"""Refining a finished set: the latents of a class are moved together, until they are like it."""
+"""Refining a finished set: the latents of a class are moved together, until they are like it.
+
+A refiner has ``steps``, the number of its steps a class; ``n_real``, the number of real latents
+that it looks at; ``check(backbone)``, which raises ValueError where it cannot be used; and
+``refine(z, real, decode, generator, dtype=dtype, progress=progress)``, which returns what latents
+of a class become, given real ones of that class.
+"""
 
 import math
 from numbers import Integral, Real
@@ -99,6 +105,8 @@ class MatchingRefiner(BaseEstimator):
     (True, True)
     """
 
+    n_real = 256
+
     _parameter_constraints: ClassVar[dict] = {
         "steps": [Interval(Integral, 0, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -128,21 +136,29 @@ class MatchingRefiner(BaseEstimator):
         self.width = width
         self.pixel_weight = pixel_weight
 
-    def check(self, image_shape):
-        """Check the parameters for images of a shape, before anything is made.
+    def check(self, backbone):
+        """Check that the latents of a backbone can be refined, before anything is made.
 
         Parameters
         ----------
-        image_shape : tuple of int
-            (channels, height, width).
+        backbone : backbone
+            What decodes them.
 
         Raises
         ------
         ValueError
-            If a parameter cannot be used, or the images are too small for `depth`.
+            If a parameter cannot be used, the backbone's decoder cannot be followed backwards, or
+            its images are too small for `depth`.
         """
         self._validate_params()
-        self._random_features(torch.zeros(1, *image_shape), torch.Generator(), torch.float32)
+        if not hasattr(backbone, "to_images"):
+            raise ValueError(
+                f"refiner={self!r} needs a backbone whose decoder can be followed backwards, as "
+                f"pretrained ones can; got {backbone!r}. None and SupportPointsRefiner() do "
+                "without."
+            )
+        images = torch.zeros(1, *backbone.image_shape)
+        self._random_features(images, torch.Generator(), torch.float32)
 
     @torch.enable_grad()
     def refine(self, z, real, decode, generator, *, dtype=torch.float32, progress=lambda: None):
@@ -153,11 +169,12 @@ class MatchingRefiner(BaseEstimator):
         z : Tensor of shape (n_samples, *latent_shape)
             Latents of one class.
 
-        real : Tensor of shape (n_real, channels, height, width)
-            Real images of that class in [-1, 1].
+        real : Tensor of shape (n_real, *latent_shape)
+            Latents of real images of that class.
 
         decode : callable
-            From latents to images, to be followed backwards.
+            From latents to images of shape (n, channels, height, width) in [-1, 1], to be followed
+            backwards.
 
         generator : torch.Generator
             On the CPU; draws weights, batches and changes.
@@ -180,8 +197,12 @@ class MatchingRefiner(BaseEstimator):
             If a parameter cannot be used, or the images are too small for `depth`.
         """
         self._validate_params()
-        features = self._random_features(real, generator, dtype)
-        mean_pixels = real.flatten(1).mean(dim=0)
+        with torch.no_grad():
+            # As decoded, so that nothing is asked of the latents that the decoder cannot draw.
+            slices = gen_batches(len(real), self.batch_size)
+            images = torch.cat([decode(real[rows]) for rows in slices])
+        features = self._random_features(images, generator, dtype)
+        mean_pixels = images.flatten(1).mean(dim=0)
 
         def look(images):
             return self._with_pixels(features(images), images.flatten(1))
@@ -194,7 +215,7 @@ class MatchingRefiner(BaseEstimator):
             optimizer, lambda step: 1.0 - step / self.steps if step else 0.0
         )
         # A second thread costs more than it brings at this size: see students.
-        limit = 1 if max(real.shape[2:]) <= SMALL else None
+        limit = 1 if max(images.shape[2:]) <= SMALL else None
         with threadpool_limits(limit, user_api="openmp"):
             for _ in range(self.steps):
                 wanted = self._with_pixels(features.draw(self.batch_size), mean_pixels)
@@ -293,13 +314,30 @@ class SupportPointsRefiner(BaseEstimator):
             [2.0000]])
     """
 
+    n_real = 4096
+
     _parameter_constraints: ClassVar[dict] = {"steps": [Interval(Integral, 0, None, closed="left")]}
 
     def __init__(self, steps=50):
         self.steps = steps
 
+    def check(self, backbone):
+        """Check the parameters, before anything is made.
+
+        Parameters
+        ----------
+        backbone : backbone
+            Not needed: any latents have distances.
+
+        Raises
+        ------
+        ValueError
+            If `steps` cannot be used.
+        """
+        self._validate_params()
+
     @torch.no_grad()
-    def refine(self, z, real, *, progress=lambda: None):
+    def refine(self, z, real, decode=None, generator=None, *, dtype=None, progress=lambda: None):
         """Return the refined latents of a class.
 
         Parameters
@@ -309,6 +347,10 @@ class SupportPointsRefiner(BaseEstimator):
 
         real : Tensor of shape (n_real, *latent_shape)
             Latents of real rows of that class.
+
+        decode, generator, dtype : object
+            Not needed: there is no image to look at, nothing is drawn at random, and distances are
+            of the dtype of `z`.
 
         progress : callable, default=does nothing
             Called after each step.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_iris
 
 from skdistill import ManifoldGDDistiller
@@ -44,10 +44,11 @@ def test_latents_are_followed_through_the_decoder():
     def decode(z):
         return torch.cat([z, -torch.ones_like(z)], dim=-1)
 
-    halves = FIVES[:5, ..., :4]
-    refined = refine(halves, decode=decode)
+    halves, real = FIVES[:5, ..., :4], THREES[..., :4]
+    refined = refine(halves, real, decode=decode)
     assert refined.shape == halves.shape
-    assert feature_distance(THREES, decode(refined)) < feature_distance(THREES, decode(halves))
+    wanted = decode(real)
+    assert feature_distance(wanted, decode(refined)) < feature_distance(wanted, decode(halves))
 
 
 def test_what_is_decoded_at_once_does_not_matter():
@@ -237,6 +238,26 @@ def test_a_refined_run_goes_on_with_the_classes_that_it_lacks(tmp_path):
     assert_array_equal(again, whole)
 
 
+class Copying(BaseEstimator):
+    """A refiner that nobody would want: real rows in place of the samples."""
+
+    steps, n_real = 0, 20
+
+    def check(self, backbone):
+        pass
+
+    def refine(self, z, real, decode, generator, *, dtype, progress):
+        return real[: len(z)]
+
+
+def test_a_refiner_may_be_anything_that_refines():
+    X, y = load_iris(return_X_y=True)
+    X_syn, y_syn = ManifoldGDDistiller(4, refiner=Copying()).fit(X, y).sample()
+    distances = cdist(X_syn, X)
+    assert_allclose(distances.min(axis=1), 0, atol=1e-6)
+    assert_array_equal(y[distances.argmin(axis=1)], y_syn)
+
+
 def test_its_settings_can_be_searched():
     distiller = clone(distil()).set_params(refiner__steps=3)
     assert distiller.refiner.steps == 3
@@ -377,10 +398,10 @@ class TestSupportPoints:
         assert not np.array_equal(refined, alone)
 
     def test_no_more_than_so_many_rows_are_looked_at(self, monkeypatch):
-        monkeypatch.setattr("skdistill.distiller.REFERENCE_LATENTS", 10)
+        monkeypatch.setattr(SupportPointsRefiner, "n_real", 10)
         seen = []
 
-        def refine(self, z, real, **options):
+        def refine(self, z, real, *_, **options):
             seen.append(len(real))
             return z
 
