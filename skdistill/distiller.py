@@ -5,6 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import wraps
 from numbers import Integral, Real
 
@@ -23,25 +24,8 @@ from sklearn.utils.validation import check_is_fitted, check_memory, validate_dat
 from skdistill.backbones import ClosedFormBackbone, load_backbone, shipped_backbones
 from skdistill.backbones.latent_diffusion import warn_if_poor
 from skdistill.description import describe_run
-from skdistill.generate import (
-    BatchedCalls,
-    class_generator,
-    denoise,
-    draw_noise,
-    invert,
-    make_scheduler,
-    noised,
-    remaining_timesteps,
-    run_fraction,
-    sample_generator,
-)
-from skdistill.guidance import (
-    ANNEALINGS,
-    KERNELS,
-    Guidance,
-    prepare_targets,
-    radius_multipliers,
-)
+from skdistill.generate import BatchedCalls, make_scheduler, run_fraction
+from skdistill.guidance import ANNEALINGS, KERNELS, Guidance, radius_multipliers
 from skdistill.hierarchy import HierarchicalIPC
 from skdistill.io import RunDirectory, fingerprint, load_distilled
 from skdistill.latents import ClassProjectors, LatentsOnDisk, at_least_float32
@@ -50,6 +34,7 @@ from skdistill.progress import progress_bar
 from skdistill.protocols import linear_student
 from skdistill.refining import MatchingRefiner, SupportPointsRefiner
 from skdistill.rows import BackboneRows, ImageFiles, MappedRows, are_paths, check_finite
+from skdistill.sampling import Sampler
 from skdistill.tangent import TangentProjector
 from skdistill.tasks import ClusterTask, EncodeTask, Plan, SampleTask, count_distinct, run_tasks
 from skdistill.validation import IPC_CONSTRAINT, check_ipc, pick_device
@@ -510,9 +495,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         check_is_fitted(self)
         self._check_settings_since_fit()
         plan = self._plan(self.ipc if ipc is None else ipc)
-        scheduler = self._scheduler()
-        timesteps = self._timesteps(scheduler)
-        self._warn_if_nothing_is_guided(scheduler, timesteps)
+        sampler = self._sampler()
+        scheduler, timesteps = sampler.run()
+        self._warn_if_nothing_is_guided(sampler.guidance, scheduler, timesteps)
         n_calls = len(timesteps)
         samples, run = {}, None
         if out_dir is not None:
@@ -533,7 +518,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         in_turn = effective_n_jobs(self.n_jobs) == 1
         with self._progress_bar("denoising", len(batches) * n_calls) as bar:
             jobs = (
-                delayed(SampleTask(self, plan.part(batch)))(calls, bar.update if in_turn else None)
+                delayed(SampleTask(self, sampler, plan.part(batch)))(
+                    calls, bar.update if in_turn else None
+                )
                 for batch in batches
             )
             results = run_tasks(jobs, self.n_jobs)
@@ -550,11 +537,10 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             run.finish(X_syn, y_syn, plan.labels)
         return self._contained(X_syn), y_syn
 
-    def _warn_if_nothing_is_guided(self, scheduler, timesteps):
-        start, stop = self.guidance_interval
+    def _warn_if_nothing_is_guided(self, guidance, scheduler, timesteps):
         fractions = [run_fraction(scheduler, t) for t in timesteps]
-        wanted = start < stop and (self.strength > 0 or self.normal_strength > 0)
-        if wanted and fractions and not any(start <= fraction < stop for fraction in fractions):
+        wanted = guidance.covers(guidance.interval[0]) and len(fractions) > 0
+        if wanted and not any(map(guidance.covers, fractions)):
             warnings.warn(
                 f"No step of the run lies in guidance_interval={self.guidance_interval!r}: they "
                 f"are from {min(fractions):.3g} to {max(fractions):.3g} of the way from noise to "
@@ -599,20 +585,23 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         )
         nearest = pairwise_distances_argmin(latents.reshape(len(rows), -1), self.cluster_centers_)
         plan = Plan(self.cluster_centers_, self.centroid_classes_, nearest)
-        scheduler = make_scheduler("DDIMScheduler", self.backbone_.default_scheduler)
-        scheduler.set_timesteps(self.num_inference_steps)
-        timesteps = remaining_timesteps(scheduler, 1.0 - np.mean(self.guidance_interval))
+        sampler = replace(
+            self._sampler(),
+            scheduler=make_scheduler("DDIMScheduler", self.backbone_.default_scheduler),
+            init_noise=1.0 - np.mean(self.guidance_interval),
+        )
+        n_steps = len(sampler.run()[1])
 
         X_guided = []
         # Rows of one centroid together, so that its tangent planes are not made for every batch.
         order = np.argsort(nearest, kind="stable")
-        n_steps = 2 * len(timesteps) * math.ceil(len(rows) / self.batch_size)
-        with self._progress_bar("denoising", n_steps) as bar:
+        n_calls = 2 * n_steps * math.ceil(len(rows) / self.batch_size)
+        with self._progress_bar("denoising", n_calls) as bar:
             for places in gen_batches(len(rows), self.batch_size):
                 batch = order[places]
                 start = torch.from_numpy(latents[batch])
-                z = self._denoise(plan, batch, scheduler, timesteps, start, calls, bar.update)
-                X_guided.append(self._decode(z, calls))
+                z = sampler.carry(plan, batch, start, calls, bar.update)
+                X_guided.append(sampler.decode(z, calls))
         return np.concatenate(X_guided)[np.argsort(order)].reshape(-1, *row_shape)
 
     def score(self, X, y):
@@ -866,7 +855,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         )
 
     def _scheduler(self):
-        """Return a scheduler that is ready to run."""
+        """Return the scheduler; check that it suits the other settings."""
         default = self.backbone_.default_scheduler
         scheduler = make_scheduler(self.scheduler, default)
         name = type(scheduler).__name__
@@ -889,7 +878,6 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 f"num_inference_steps={n_steps} must be in [{n_least}, {n_train}] with "
                 f"scheduler={name}."
             )
-        scheduler.set_timesteps(n_steps)
         return scheduler
 
     def _clusterer(self):
@@ -950,124 +938,9 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             clusterers,
         )
 
-    def _sample_batch(self, plan, batch, calls, progress):
-        """Generate the samples of one batch of the plan, in the caller's terms."""
-        return self._decode(self._sample_latents(plan, batch, calls, progress), calls)
-
-    def _refine(self, z, k, progress):
-        """Refine the latents of class `k`, held against its real ones."""
-        generator = class_generator(self.seed_, k)
-        few = torch.randperm(len(self._latents[k]), generator=generator)[: self.refiner_.n_real]
-        real = at_least_float32(self._latents[k][few.sort().values.numpy()])
-        return self.refiner_.refine(
-            z,
-            torch.from_numpy(real).reshape(-1, *self.backbone_.latent_shape).to(z),
-            getattr(self.backbone_, "to_images", None),
-            generator,
-            # Where float16 overflows, gradients are lost.
-            dtype=torch.bfloat16 if self.dtype == "bfloat16" else torch.float32,
-            progress=progress or (lambda: None),
-        )
-
-    def _decode(self, z, calls):
-        """Return latents in the caller's terms."""
-        if not torch.isfinite(z).all():
-            raise ValueError(
-                "Sampling ended in values that are not finite, with "
-                f"scheduler={type(self._scheduler()).__name__}, "
-                f"num_inference_steps={self.num_inference_steps}, "
-                f"guidance_form={self.guidance_form!r}, strength={self.strength!r}, "
-                f"guidance_scale={self.guidance_scale!r}, refiner={self.refiner_!r} and "
-                f"dtype={self.dtype!r}. Fewer steps, lower strengths or dtype='float32' may do."
-            )
-        return self._format.from_backbone(self.backbone_.decode(z, calls))
-
-    def _sample_latents(self, plan, batch, calls, progress=None, watch=None):
-        """Generate the latents of one batch of the plan; `watch` may wrap its guidance.
-
-        Where there is a refiner, the batch is all samples of a class.
-        """
-        scheduler = self._scheduler()
-        places = zip(plan.labels[batch], plan.indices[batch], strict=True)
-        generators = [sample_generator(self.seed_, int(k), int(i)) for k, i in places]
-        timesteps, latent_shape = self._timesteps(scheduler), self.backbone_.latent_shape
-        centers = torch.from_numpy(plan.centers[plan.assigned[batch]])
-        if self.init_noise == 1.0:
-            start = draw_noise(latent_shape, generators, scheduler, centers)
-        else:
-            centers = centers.reshape(-1, *latent_shape)
-            start = noised(centers, generators, scheduler, timesteps)
-        z = self._denoise(
-            plan,
-            batch,
-            scheduler,
-            timesteps,
-            start,
-            calls,
-            progress,
-            generators=generators,
-            watch=watch,
-        )
-        if self.refiner_ is None:
-            return z
-        return self._refine(z, int(plan.labels[batch][0]), progress)
-
-    def _timesteps(self, scheduler):
-        """Return the timesteps that samples go through."""
-        if self.init_noise == 1.0:
-            return scheduler.timesteps
-        return remaining_timesteps(scheduler, self.init_noise)
-
-    def _denoise(
-        self,
-        plan,
-        batch,
-        scheduler,
-        timesteps,
-        start,
-        calls,
-        progress,
-        *,
-        generators=None,
-        watch=None,
-    ):
-        """Denoise one batch under guidance: `start`, or without generators its inversion."""
-        device = self._device()
-        self.backbone_.to(device)
-        labels = torch.from_numpy(self._model_classes[plan.labels[batch]]).to(device)
-        x = start.to(device)
-        options = {"guidance_scale": self.guidance_scale, "progress": progress or (lambda: None)}
-        if generators is None:
-            x = invert(self.backbone_, x, labels, scheduler, calls, timesteps=timesteps, **options)
-        if self.strength > 0 or self.normal_strength > 0 or watch is not None:
-            options.update(self._guidance(plan, batch, device))
-        if watch is not None:
-            options["guidance"] = watch(options["guidance"])
-        return denoise(
-            self.backbone_,
-            x,
-            labels,
-            scheduler,
-            calls,
-            timesteps=timesteps,
-            # Inversion and what follows it add no noise, so there is no sigma_t to scale with.
-            paper_form=self.guidance_form == "paper" and generators is not None,
-            generators=generators,
-            **options,
-        )
-
-    def _guidance(self, plan, batch, device):
-        """Return what denoise needs to guide a batch."""
+    def _sampler(self):
+        """Return what makes samples, with the settings of now."""
         radii = radius_multipliers(self.annealing, self.max_radius, self.warm_steps)
-        targets = prepare_targets(
-            plan.centers,
-            plan.center_classes,
-            plan.assigned[batch],
-            self.projectors_,
-            radii=radii,
-            tangents=None if _is_passthrough(self.projector) else self.tangents,
-            device=device,
-        )
         guidance = Guidance(
             strength=self.strength,
             kernel=self.kernel,
@@ -1077,7 +950,25 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             stages=len(radii),
             clip=self.clip_guidance,
         )
-        return {"guidance": guidance, "targets": targets}
+        return Sampler(
+            backbone=self.backbone_,
+            model_classes=self._model_classes,
+            data_format=self._format,
+            latents=self._latents,
+            projectors=self.projectors_,
+            refiner=self.refiner_,
+            seed=self.seed_,
+            scheduler=self._scheduler(),
+            num_inference_steps=self.num_inference_steps,
+            init_noise=self.init_noise,
+            guidance=guidance,
+            radii=radii,
+            tangents=None if _is_passthrough(self.projector) else self.tangents,
+            paper_form=self.guidance_form == "paper",
+            guidance_scale=self.guidance_scale,
+            dtype=self.dtype,
+            device=self._device(),
+        )
 
 
 def _encode(fingerprint, x, backbone, calls):

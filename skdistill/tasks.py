@@ -8,7 +8,7 @@ it on one worker, and lose it with that one.
 
 import copy
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
@@ -19,24 +19,10 @@ from sklearn.utils import gen_batches
 
 from skdistill.backbones.latent_diffusion import LatentDiffusion
 from skdistill.generate import BatchedCalls
-from skdistill.latents import ClassProjectors, at_least_float32
+from skdistill.latents import at_least_float32
 from skdistill.tree import first_equal_row
 
 __all__ = ["ClusterTask", "EncodeTask", "Plan", "SampleTask", "count_distinct", "run_tasks"]
-
-# A distiller's own attributes that no sample depends on, large or of the caller's process only.
-NOT_SENT = (
-    "backbone_",
-    "centroid_classes_",
-    "cluster_centers_",
-    "clusterer",
-    "clusterers_",
-    "memory",
-    "projectors_",
-    "student",
-    "_latents",
-    "_rows",
-)
 
 
 def run_tasks(tasks, n_jobs):
@@ -266,23 +252,21 @@ class SampleTask:
     distiller : ManifoldGDDistiller
         Fitted.
 
+    sampler : Sampler
+        Of the distiller.
+
     plan : Plan
         Of these samples alone.
     """
 
-    def __init__(self, distiller, plan):
+    def __init__(self, distiller, sampler, plan):
         self.backbone, self.plan = _sent(distiller), plan
-        classes = np.unique(plan.labels).tolist()
-        latents = {k: distiller._latents[k] for k in classes}
-        self.distiller = copy.copy(distiller)
-        for name in NOT_SENT:
-            vars(self.distiller).pop(name, None)
-        self.distiller.projectors_ = ClassProjectors(distiller.projectors_.projector, latents)
-        self.distiller._latents = latents
+        sampler = sampler.of_classes(np.unique(plan.labels).tolist())
+        self.sampler = replace(sampler, backbone=None)
 
     def __call__(self, calls, progress=None):
         """Return the samples in the caller's terms."""
-        self.distiller.backbone_ = self.backbone.backbone
+        sampler = replace(self.sampler, backbone=self.backbone.backbone)
         # Within a worker, estimators would ask the cluster again for what they run in parallel.
         with parallel_config("sequential"):
-            return self.distiller._sample_batch(self.plan, slice(None), calls, progress)
+            return sampler.sample(self.plan, slice(None), calls, progress)

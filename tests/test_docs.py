@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*(ROOT / "docs").glob("*.rst"), *(ROOT / "docs").glob("[dg]*/*.rst")]
 # What others of the package's modules share, and the command line.
 PLUMBING = re.compile(
-    r"skdistill\.(__main__|array_api|classwise|description|latents|progress|rows|tasks|validation"
-    r"|(backbones|cli|metrics|plotting|report|training)\..*|cli)"
+    r"skdistill\.(__main__|array_api|classwise|description|latents|progress|rows|sampling|tasks"
+    r"|validation|(backbones|cli|metrics|plotting|report|training)\..*|cli)"
 )
 
 

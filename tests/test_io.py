@@ -25,6 +25,7 @@ from unprivileged import unprivileged_folder
 from skdistill import ManifoldGDDistiller, load_distilled
 from skdistill.io import RunDirectory, read_manifest
 from skdistill.names import class_folder
+from skdistill.sampling import Sampler
 
 
 @pytest.fixture
@@ -461,7 +462,7 @@ def test_a_failure_to_write_says_that_the_same_call_goes_on(quick_distiller, tmp
 def test_an_output_folder_that_may_not_be_written_is_named_before_sampling(
     quick_distiller, monkeypatch, out_dir
 ):
-    monkeypatch.setattr(ManifoldGDDistiller, "_sample_batch", None)
+    monkeypatch.setattr(Sampler, "sample", None)
     with unprivileged_folder() as folder:
         (folder / "closed").mkdir(mode=0o500)
         with pytest.raises(PermissionError, match=f"denied in '{folder}/closed'"):

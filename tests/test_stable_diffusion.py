@@ -23,6 +23,7 @@ from skdistill.backbones import (
 from skdistill.cli import main
 from skdistill.generate import BatchedCalls, denoise, make_scheduler
 from skdistill.refining import MatchingRefiner
+from skdistill.sampling import Sampler
 
 PROMPTS = {0: "a photo of a zero", 1: "a photo of a one", 2: "a drawing of two"}
 calls = BatchedCalls(1000)
@@ -172,14 +173,14 @@ class TestDistiller:
         unguided = distil(shared_folder, small_images, strength=0.0).sample()[0]
         assert not np.array_equal(unguided, X_syn)
 
-        def stop(*_, plain=ManifoldGDDistiller._sample_batch):
+        def stop(*_, plain=Sampler.sample):
             if len(list(tmp_path.glob("run/batches/*.npz"))):
                 raise KeyboardInterrupt
             return plain(*_)
 
         partly = distil(shared_folder, small_images, batch_size=2)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ManifoldGDDistiller, "_sample_batch", stop)
+            patch.setattr(Sampler, "sample", stop)
             with pytest.raises(KeyboardInterrupt):
                 partly.sample(out_dir=tmp_path / "run")
         again = distil(shared_folder, small_images, batch_size=2)

@@ -38,8 +38,8 @@ from scipy.linalg import subspace_angles
 from torch.utils.flop_counter import FlopCounterMode
 from tree import mixture
 
-import skdistill.distiller
 import skdistill.generate
+import skdistill.sampling
 from skdistill import ManifoldGDDistiller
 from skdistill.backbones import DiTBackbone, find_backbone, shipped_backbones
 from skdistill.datasets import SPLITS
@@ -347,7 +347,7 @@ def measure_sampling(name, seed, *, steps=N_STEPS):
     places = GUIDANCE_PLACES | {
         "predict": (backbone, "predict"),
         "decode": (backbone, "decode"),
-        "preparation": (skdistill.distiller, "prepare_targets"),
+        "preparation": (skdistill.sampling, "prepare_targets"),
         "scheduler": (type(make_scheduler(None, backbone.default_scheduler)), "step"),
     }
     distiller.sample(ipc=1)

@@ -243,7 +243,7 @@ def record_run(distiller, label=None, n_samples=None):
         return watched[-1]
 
     calls = BatchedCalls(distiller.batch_size)
-    latents = distiller._sample_latents(plan, batch, calls, watch=watch)
+    latents = distiller._sampler().sample_latents(plan, batch, calls, watch=watch)
     (guidance,) = watched
 
     def recorded(name):
