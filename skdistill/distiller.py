@@ -97,7 +97,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         :func:`skdistill.guidance.kernel_rate`. Distances are in units of the centroid's distance to
         `n_neighbors`-th nearest real latent, those of the projector, 12 with "passthrough".
 
-    bandwidth : float, default=1.0
+    bandwidth : float in [1e-6, 1e6], default=1.0
         Bandwidth of the kernel, in that unit.
 
     normal_strength : float in [0, 1], default=0.0
@@ -294,7 +294,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         "projector": [TangentProjector, StrOptions({"passthrough"}), None],
         "strength": [Interval(Real, 0, None, closed="left")],
         "kernel": [StrOptions(set(KERNELS))],
-        "bandwidth": [Interval(Real, 0, None, closed="neither")],
+        "bandwidth": [Interval(Real, 1e-6, 1e6, closed="both")],
         "normal_strength": [Interval(Real, 0, None, closed="left")],
         "guidance_interval": ["array-like"],
         "guidance_form": [StrOptions({"clean", "paper"})],

@@ -62,6 +62,8 @@ def test_bad_input_is_refused():
         LatentEncoder("unheard-of").fit(X)
     with pytest.raises(ValueError, match="takes images of 8 x 8 pixels"):
         LatentEncoder("digits").fit(X[:, :6])
+    with pytest.raises(ValueError, match=r"X has the shape \(\d+, 8, 8, 1, 1\); it must be"):
+        LatentEncoder("digits").fit(X[..., None, None])
     with pytest.raises(ValueError, match="X contains NaN"):
         LatentEncoder("digits").fit(np.full_like(X, np.nan))
     with pytest.raises(ValueError, match=r"shape \(4, 4\), but fit saw \(8, 8\)"):

@@ -122,6 +122,11 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             If there is no such backbone, or the images do not fit it.
         """
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
+        if X.ndim > 4:
+            raise ValueError(
+                f"X has the shape {X.shape}; it must be (n_samples, n_features), (n_samples, "
+                "height, width) or (n_samples, height, width, channels)."
+            )
         rows = X.reshape(len(X), -1)
         self.backbone_ = load_backbone(self.backbone)
         self._format = infer_format(
