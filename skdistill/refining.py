@@ -154,8 +154,8 @@ class MatchingRefiner(BaseEstimator):
         if not hasattr(backbone, "to_images"):
             raise ValueError(
                 f"refiner={self!r} needs a backbone whose decoder can be followed backwards, as "
-                f"pretrained ones can; got {backbone!r}. None and SupportPointsRefiner() do "
-                "without."
+                f"pretrained ones can; got a {type(backbone).__name__}. None and "
+                "SupportPointsRefiner() do without."
             )
         images = torch.zeros(1, *backbone.image_shape)
         self._random_features(images, torch.Generator(), torch.float32)

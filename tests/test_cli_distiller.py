@@ -146,6 +146,7 @@ def test_labels_may_be_numbers():
         (["--ipc", "bird=2"], "--ipc bird=2 is for no class of DATA, which has '7', 'cat', 'dog'."),
         (["--clusterer", "k-means", "--start-level", "1"], "--start-level needs --clusterer hiera"),
         (["--no-refining", "--refiner-steps", "3"], "--refiner-steps cannot be given with --no-r"),
+        (["--backbone", "closed-form", "--refiner-steps", "3"], "are for pretrained backbones"),
         (["--no-projection", "--n-components", "2"], "--n-components cannot be given with --no-pr"),
     ],
 )

@@ -264,7 +264,7 @@ def test_its_settings_can_be_searched():
 
 
 def test_the_closed_form_cannot_be_refined():
-    with pytest.raises(ValueError, match="needs a backbone whose decoder"):
+    with pytest.raises(ValueError, match="can; got a ClosedFormBackbone"):
         ManifoldGDDistiller(2, refiner=MatchingRefiner()).fit(X[FEW].reshape(80, -1), Y[FEW])
 
 

@@ -143,7 +143,13 @@ def _projector(options):
 
 def _refiner(options):
     """Return the refiner of the options, None for the distiller's own."""
-    return _optional_part(options, MatchingRefiner(), REFINING, "refining", "refiner-")
+    refiner = _optional_part(options, MatchingRefiner(), REFINING, "refining", "refiner-")
+    if isinstance(refiner, MatchingRefiner) and backbone_name(options) == "closed-form":
+        raise ValueError(
+            "--refiner-steps and --refiner-learning-rate are for pretrained backbones, but the "
+            "closed form moves its samples to support points; leave them out."
+        )
+    return refiner
 
 
 def _optional_part(options, own, names, switch, prefix=""):
