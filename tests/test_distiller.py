@@ -627,6 +627,11 @@ class TestBadInput:
         with pytest.raises(ValueError, match="Unknown label type: continuous"):
             distil(iris[0], iris[0][:, 0] + 0.01)
 
+    @pytest.mark.parametrize("bandwidth", [0.0, 1e-200, 1e200])
+    def test_a_bandwidth_whose_square_is_no_number(self, iris, bandwidth):
+        with pytest.raises(ValueError, match="'bandwidth' parameter"):
+            distil(*iris, bandwidth=bandwidth)
+
     @pytest.mark.parametrize("ipc", [0, -1])
     def test_a_budget_below_one(self, iris, ipc):
         with pytest.raises(ValueError, match="'ipc' parameter .* must be an int in the range"):
