@@ -364,9 +364,8 @@ Time is the CPU time of `fit`, divided by that of clustering one class in memory
 after it in the same process.
 
 The data are synthetic: a class is 20 clusters in one Gaussian covariance of which the i-th
-eigenvalue is 1 / i. Its rows lie in the file one after the other. Each size was run once, the
-first four side by side and all of them beside other programs; means of rows have been computed in
-another way since.
+eigenvalue is 1 / i. Its rows lie in the file one after the other. Each size was run once, on a
+busy machine; means of rows have been computed in another way since.
 
 ## A run that is killed
 

@@ -524,7 +524,7 @@ def nearer(results, name):
 
 
 def bars(results):
-    """Lay out the bars: what is asked, what was measured, whether it is met."""
+    """Lay out the bars: the goal, what was measured, whether it is met."""
     rows = []
     for name, found in of_part(results, "step").items():
         bar = 0.02 if name == DIT_XL else 0.1
@@ -549,7 +549,7 @@ def bars(results):
     share = [result["network_share"] for result in of_part(results, "gpu").get("", [])]
     met = ("met" if share[0] >= 0.95 else "not met") if share else "not run"
     rows.append([words, "≥ 0.95", f"{share[0]:.3f}" if share else "", met])
-    return table(["what", "asked", "measured", ""], rows)
+    return table(["what", "goal", "measured", ""], rows)
 
 
 def step_table(results):
@@ -634,7 +634,7 @@ def gpu_text(results):
     """Write the part on a GPU."""
     found = of_part(results, "gpu")
     if not found:
-        return "Not run: no GPU was at hand. `speed.py --device cuda` measures it."
+        return "Not measured yet: `speed.py --device cuda` measures it."
     (result,) = found[""]
     rows = [
         [kind, f"{result['images_a_second'][kind]:.2f}", f"{result['rate_share'][kind]:.2f}"]

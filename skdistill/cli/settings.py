@@ -70,8 +70,8 @@ def _add_backbone_settings(group):
     group.add_argument(
         "--backbone",
         help=f"a shipped name ({', '.join(SHIPPED_FOR.values())}), a folder in diffusers' format, "
-        "a hub id owner/name, or closed-form; unset, the shipped one for digits and "
-        "fashion-mnist, otherwise closed-form",
+        "a hub id owner/name, or closed-form; unset, the shipped one for "
+        f"{', '.join(SHIPPED_FOR)}, otherwise closed-form",
     )
     add_setting(group, "revision", "branch, tag or commit of a hub id")
     group.add_argument(
