@@ -3,7 +3,8 @@ Distilling a table, from data frame to data frame
 =================================================
 
 For users of pandas. A table needs no weights: the default backbone, ``"closed-form"``, fits a
-Gaussian mixture to each class and computes what a diffusion model would have learnt of it exactly.
+Gaussian mixture to each class and computes what a diffusion model would have learnt of it exactly;
+the rows of a class are then moved together until they are spread as the class is.
 With scikit-learn's ``set_output``, samples are a data frame with the columns of the one they were
 made from.
 """

@@ -3,6 +3,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from skdistill.cli import main
 from skdistill.cli.data import load_split
@@ -91,3 +92,12 @@ def test_bad_images_are_left_out_of_training_and_test_data_where_asked(damaged_f
     assert len(X) == len(X_test) == len(y) == len(y_test) == 39
     for folder, warning in zip(damaged_folders, caught, strict=True):
         assert f"1 of the 40 images of folder={folder!r} are left out" in str(warning.message)
+
+
+def test_the_option_for_images_of_several_sizes_is_named(image_folder, tmp_path, capsys):
+    folder = shutil.copytree(image_folder, tmp_path / "images")
+    path = sorted(folder.rglob("*.png"))[-1]
+    with Image.open(path) as image:
+        image.resize((9, 8)).save(path)
+    assert main(["distill", str(folder), "--out", str(tmp_path / "run")]) == 2
+    assert "8 x 9 pixels; give --image-size to have all of them cut" in capsys.readouterr().err

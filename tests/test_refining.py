@@ -343,6 +343,21 @@ class TestSupportPoints:
         backwards = refiner.refine(z.flip(0), real.flip(0)).flip(0)
         assert_allclose(backwards, refiner.refine(z, real), atol=1e-7)
 
+    @settings(deadline=None, max_examples=30)
+    @given(seeds, st.integers(1, 12))
+    def test_float32_is_enough(self, seed, n):
+        z, real = points(seed, n)
+        expected = SupportPointsRefiner().refine(z, real)
+        actual = SupportPointsRefiner().refine(z.float(), real.float())
+        assert_allclose(actual.double(), expected, atol=1e-4)
+
+    def test_samples_at_the_same_place_stay_together(self):
+        z, real = points(0)
+        z = torch.cat([z, z])
+        for dtype in (torch.float32, torch.float64):
+            refined = SupportPointsRefiner().refine(z.to(dtype), real.to(dtype))
+            assert_allclose(refined[: len(z) // 2], refined[len(z) // 2 :], atol=1e-5)
+
     def test_it_finds_the_spatial_median_and_leaves_a_whole_class_alone(self):
         z, real = points(0)
         (median,) = SupportPointsRefiner(200).refine(z[:1], real)

@@ -22,8 +22,9 @@ for row, (name, settings) in zip(axes, KINDS.items(), strict=True):
     latents = np.stack([run.centroids[-1], *run.corrected[list(STEPS), -1]])
     z = torch.from_numpy(latents).reshape(-1, *backbone.latent_shape)
     for ax, image in zip(row, backbone.decode(z, BatchedCalls(64)), strict=True):
-        ax.imshow(-image[0], cmap="gray", vmin=-1, vmax=1)
+        ax.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
         ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
 for ax, title in zip(axes[0], ("centroid", *(f"step {i + 1}" for i in STEPS)), strict=True):
     ax.set_title(title, fontsize=8)

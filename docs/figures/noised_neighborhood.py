@@ -12,7 +12,7 @@ center = X[y == 0][[0]]
 neighbors = X[y == 0][projector.neighborhoods(center)[0][0]]
 means, bases = projector.tangent_bases(center)
 random_state = np.random.RandomState(0)
-figure, axes = plt.subplots(1, 3, figsize=(8, 2.9), sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(8, 3.1), sharex=True, sharey=True)
 for ax, alpha_bar in zip(axes, (1.0, 0.99, 0.95), strict=True):
     copies = np.repeat(neighbors - means[0], 500, axis=0)
     noise = random_state.randn(*copies.shape)
@@ -25,5 +25,6 @@ for ax, alpha_bar in zip(axes, (1.0, 0.99, 0.95), strict=True):
     ):
         ax.plot(*(np.outer(basis, [-0.8, 0.8])), color=color, ls=style, lw=2, label=name)
     ax.set(aspect="equal", xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[])
-    ax.set_title(rf"$\bar\alpha_t = {alpha_bar:g}$")
+    # Padding: the bar over the alpha is cut off otherwise.
+    ax.set_title(rf"$\bar\alpha_t = {alpha_bar:g}$", pad=8)
 axes[0].legend(title="main direction", fontsize=8, title_fontsize=8, loc="upper left")

@@ -16,7 +16,8 @@ def load(data, image_size, *, skip_bad_images=False, verbose=False):
     try:
         return load_image_folder(data, image_size=image_size, on_error=on_error, verbose=verbose)
     except ValueError as error:
-        raise ValueError(str(error).replace("on_error='skip'", "--skip-bad-images")) from error
+        message = str(error).replace("on_error='skip'", "--skip-bad-images")
+        raise ValueError(message.replace("give image_size", "give --image-size")) from error
 
 
 def reading_arguments(options):

@@ -21,7 +21,8 @@ class LatentDisplay:
     another clusterer, and a line goes around each region. Diamonds are the IPC centroids, stars the
     synthetic samples, and a grey line ties each one to the centroid that it was pulled towards. The
     black line to a star is the way its clean prediction went from the first step to the last, drawn
-    through while it was guided and dotted where it was not.
+    through while it was guided and dotted where it was not; where samples were refined, its last
+    piece is the way that refining moved them.
 
     Use :meth:`from_estimator` to make one; what it computes is stored as attributes.
 

@@ -138,7 +138,7 @@ class RecordingGuidance:
 
 @dataclass(frozen=True)
 class GuidedRun:
-    """What happened to the samples of one class from noise to clean latents.
+    """What happened to the samples of one class, from noise to clean latents.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class GuidedRun:
         Radius of the neighbourhood that each tangent space comes from, NaN where there is none.
 
     latents : ndarray of shape (n_samples, n_features)
-        Where the samples ended.
+        Where the samples ended, refined if they were.
     """
 
     label: object
