@@ -63,9 +63,9 @@ plt.show()
 # ---------------------
 # Ten synthetic rows of breast-cancer measurements, five a class, from the closed-form backbone,
 # under guidance of several strengths towards either kind of prototypes. Strength 0 is the unguided
-# model, to which prototypes mean nothing. The distiller's last step, which moves the rows of a class
-# together, would leave little of the differences, so it is left out. The distiller is no classifier,
-# so the folds have to be asked for: each of them must hold all classes.
+# model, to which prototypes mean nothing. The distiller's last step, which moves the rows of a
+# class together, would leave little of the differences, so it is left out. The distiller is no
+# classifier, so the folds have to be asked for: each of them must hold all classes.
 
 X, y = load_breast_cancer(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)

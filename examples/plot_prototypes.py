@@ -42,8 +42,8 @@ plt.show()
 
 # %%
 # For a summary one had rather have a prototype from every branch: ``selection="leaves"``, which the
-# distiller takes by default. And where a picture has to be a genuine one, medoids are real images, one for
-# each mean.
+# distiller takes by default. And where a picture has to be a genuine one, medoids are real images,
+# one for each mean.
 
 leaves = HierarchicalIPC(ipc=10, selection="leaves", random_state=0).fit(rows, y_train)
 medoids = clone(leaves).set_params(prototype="medoid").fit(rows, y_train)

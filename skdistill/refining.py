@@ -22,8 +22,8 @@ from skdistill.students import SMALL
 
 __all__ = ["MatchingRefiner", "SupportPointsRefiner"]
 
-# Distances below this share of a class's spread count as no smaller, so that none is divided by 0.
-LEAST_DISTANCE = 1e-6
+# As a share of a class's spread, where distances are rounded off: at a kink, the last bit decides.
+LEAST_DISTANCE = 1e-3
 DISTANCES_AT_ONCE = 2**22
 
 
@@ -297,6 +297,8 @@ class SupportPointsRefiner(BaseEstimator):
     Notes
     -----
     A step takes :math:`O(n (n + N) d)` in d dimensions, and a bounded number of distances at once.
+    Below a thousandth of the spread of a class, distances d are rounded off,
+    :math:`\sqrt{d^2 + \epsilon^2}`, and samples as near as that to each other do not push.
 
     References
     ----------
@@ -386,6 +388,9 @@ class SupportPointsRefiner(BaseEstimator):
 def _step(some, points, rows, least):
     """Return where some of the points go in a step of the convex-concave procedure."""
     to_rows, to_points = (_inverse_distances(some, others, least) for others in (rows, points))
+    # A point and itself, or another in its place, push each other nowhere; their terms below, which
+    # have the largest weights, would cancel but for the rounding.
+    to_points[to_points > 0.5 / least] = 0.0
     away = some * to_points.sum(dim=1, keepdim=True) - to_points @ points
     total = to_rows @ rows + away * (len(rows) / len(points))
     return total / to_rows.sum(dim=1, keepdim=True)

@@ -13,7 +13,7 @@ from conftest import write_dit_folder
 from sklearn.base import clone
 from sklearn.cluster import DBSCAN, BisectingKMeans, KMeans
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -70,6 +70,16 @@ class TestSample:
         expected, _ = distil(*iris, **options).sample()
         actual, _ = distil(*iris, batch_size=batch_size, **options).sample()
         np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+    @pytest.mark.parametrize("batch_size", [1, 7])
+    def test_nor_do_refined_rows_of_float32(self, batch_size):
+        X, y = load_breast_cancer(return_X_y=True)
+        data = X.astype(np.float32), y
+        expected, _ = distil(*data, refiner=None).sample()
+        actual, _ = distil(*data, refiner=None, batch_size=batch_size).sample()
+        np.testing.assert_allclose(
+            actual / X.std(axis=0), expected / X.std(axis=0), rtol=1e-4, atol=1e-4
+        )
 
     @pytest.mark.parametrize("batch_size", [1, 7, 100])
     def test_nor_do_images_of_a_network(self, dit_folder, small_images, batch_size):
