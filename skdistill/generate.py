@@ -126,8 +126,8 @@ def make_scheduler(scheduler, default):
     Raises
     ------
     ValueError
-        If it is none of the Karras family, or takes the model's output for something else than
-        it is.
+        If it is none of the Karras family, takes the model's output for something else than it
+        is, or counts in the noise levels of flow matching.
     """
     given = default if scheduler is None else scheduler
     name = given if isinstance(given, str) else type(given).__name__
@@ -142,6 +142,11 @@ def make_scheduler(scheduler, default):
             f"scheduler={kind.__name__}(prediction_type={config.prediction_type!r}) does not suit "
             f"a backbone that predicts {default.config.prediction_type!r}; scheduler="
             f"{kind.__name__!r}, as a string, takes all such terms from the backbone."
+        )
+    if config.get("use_flow_sigmas"):
+        raise ValueError(
+            f"scheduler={kind.__name__}(use_flow_sigmas=True) is for models of flow matching; "
+            "backbones here have the noise levels of diffusion, so leave it False."
         )
     known = set(inspect.signature(kind).parameters)
     made = kind.from_config({key: value for key, value in config.items() if key in known})

@@ -64,6 +64,11 @@ def kernel_rate(r, kernel="rbf", bandwidth=1.0):
     rate : Tensor of the shape of `r`
         Finite everywhere; the pull vanishes at r = 0 whatever its rate.
 
+    Raises
+    ------
+    ValueError
+        If there is no such kernel.
+
     Examples
     --------
     >>> import torch
@@ -75,7 +80,9 @@ def kernel_rate(r, kernel="rbf", bandwidth=1.0):
         return torch.full_like(r, 1.0 / bandwidth**2)
     if kernel == "laplace":
         return 1.0 / (bandwidth * r.clamp_min(torch.finfo(r.dtype).tiny ** 0.5))
-    return 1.0 / (r**2 + bandwidth**2)
+    if kernel == "imq":
+        return 1.0 / (r**2 + bandwidth**2)
+    raise ValueError(f"kernel={kernel!r} must be one of {', '.join(map(repr, KERNELS))}.")
 
 
 def radius_multipliers(annealing="exponential", max_multiplier=2.0, warm_steps=5):
@@ -98,6 +105,11 @@ def radius_multipliers(annealing="exponential", max_multiplier=2.0, warm_steps=5
         One for each of the first `warm_steps` guided steps, then 1, which holds from there on.
         Exponential: max_multiplier^(1 - i / warm_steps).
 
+    Raises
+    ------
+    ValueError
+        If there is no such annealing.
+
     Examples
     --------
     >>> from skdistill.guidance import radius_multipliers
@@ -106,6 +118,9 @@ def radius_multipliers(annealing="exponential", max_multiplier=2.0, warm_steps=5
     """
     if annealing is None:
         return [1.0]
+    if annealing not in ANNEALINGS:
+        shown = ", ".join(map(repr, ANNEALINGS))
+        raise ValueError(f"annealing={annealing!r} must be one of {shown}, or None.")
     remaining = [1.0 - i / warm_steps for i in range(warm_steps)] + [0.0]
     if annealing == "exponential":
         return [max_multiplier**s for s in remaining]
@@ -395,7 +410,7 @@ def prepare_targets(
 
 def _candidates(projector, centers):
     """Return the latents nearest to centroids, and which of them are padding."""
-    wanted = POSTERIOR_CANDIDATES * projector.n_neighbors
+    wanted = max(POSTERIOR_CANDIDATES * projector.n_neighbors, projector.n_components + 1)
     found = min(wanted, len(projector.reference_))
     nearest = projector.nearest_neighbors_.kneighbors(centers, found, return_distance=False)
     # Padded to one number for all classes, so that no class depends on which others are there.
@@ -433,7 +448,7 @@ class Guidance:
         Whether w a(r) is kept within [0, 1], where the correction is stable at every strength.
     """
 
-    strength: float = 0.5
+    strength: float = 1.0
     kernel: str = "rbf"
     bandwidth: float = 1.0
     normal_strength: float = 0.0
@@ -455,7 +470,9 @@ class Guidance:
             False everywhere when both strengths are zero.
         """
         start, stop = self.interval
-        return (self.strength > 0 or self.normal_strength > 0) and start <= fraction < stop
+        # Fractions of whole steps are not exact: 0.1 of 50 is five of them.
+        inside = start - 1e-6 <= fraction < stop - 1e-6
+        return inside and (self.strength > 0 or self.normal_strength > 0)
 
     def correct(self, x0, x_t, alpha_bar, step, targets, rate=1.0):
         """Return the corrected clean prediction.

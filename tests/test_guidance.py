@@ -105,10 +105,44 @@ def test_a_clipped_correction_never_overshoots(seed, kernel, strength, bandwidth
     targets = Targets(centroid, torch.full((5,), 0.7, dtype=torch.float64), planes)
     guidance = Guidance(strength=strength, kernel=kernel, bandwidth=bandwidth)
     moved = guidance.correct(x0, x0, 0.5, 0, targets, rate=rate)
-    assert (
-        torch.linalg.vector_norm(centroid - moved, dim=1)
-        <= torch.linalg.vector_norm(centroid - x0, dim=1) + 1e-9
-    ).all()
+    before, after = (project(centroid - x, basis) for x in (x0, moved))
+    # What is left of the way leads on in the same direction.
+    assert ((before * after).sum(dim=1) >= -1e-9).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds, st.floats(0.0, 1.0), st.floats(0.0, 1000.0))
+def test_a_clipped_pull_to_the_plane_does_not_cross_it(seed, normal_strength, rate):
+    x0, mean, basis = problem(seed)
+    planes = PreparedTangents(mean[None], basis[None])
+    targets = Targets(x0, torch.full((5,), 0.7, dtype=torch.float64), planes)
+    guidance = Guidance(strength=0.0, normal_strength=normal_strength)
+    moved = guidance.correct(x0, x0, 0.5, 0, targets, rate=rate)
+    before, after = (x - mean - project(x - mean, basis) for x in (x0, moved))
+    assert ((before * after).sum(dim=1) >= -1e-9).all()
+
+
+def test_a_rate_is_a_factor_on_both_strengths():
+    x0, centroid, basis = problem(0)
+    planes = PreparedTangents(centroid[None] + 1.0, basis[None])
+    targets = Targets(centroid, torch.ones(5, dtype=torch.float64), planes)
+    one, other = (
+        Guidance(strength=0.1 * f, normal_strength=0.2 * f, clip=False) for f in (1.0, 3.0)
+    )
+    torch.testing.assert_close(
+        one.correct(x0, x0, 0.5, 0, targets, rate=3.0), other.correct(x0, x0, 0.5, 0, targets)
+    )
+
+
+def test_each_guided_step_has_its_stage_and_the_last_one_stays():
+    """Two planes, of which only the first one has the direction to the centroid."""
+    bases = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]]])
+    planes = PreparedTangents(torch.zeros(2, 1, 2), bases)
+    targets = Targets(torch.tensor([[3.0, 5.0]]), torch.ones(1), planes)
+    x0 = torch.zeros(1, 2)
+    guidance = Guidance(strength=1.0, stages=2)
+    moved = [guidance.correct(x0, x0, 0.5, step, targets)[0].tolist() for step in range(3)]
+    assert moved == [[3.0, 0.0], [0.0, 5.0], [0.0, 5.0]]
 
 
 @pytest.mark.parametrize(("kernel", "rate"), [("rbf", 1.0), ("laplace", 1 / 2), ("imq", 1 / 5)])
@@ -150,6 +184,25 @@ def test_exponential_radii_follow_the_formula():
     np.testing.assert_allclose(radii, [2 ** (1 - i / 5) for i in range(6)])
 
 
+def test_cosine_radii_follow_the_formula():
+    radii = radius_multipliers("cosine", max_multiplier=3.0, warm_steps=4)
+    expected = [1.0 + 2.0 * (1.0 + math.cos(math.pi * i / 4)) / 2.0 for i in range(5)]
+    np.testing.assert_allclose(radii, expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "message"),
+    [
+        (kernel_rate, torch.ones(1), "kernel='gauss' must be one of 'rbf'"),
+        (radius_multipliers, None, "annealing='gauss' must be one of 'exponential'"),
+    ],
+)
+def test_unknown_names_are_refused(function, argument, message):
+    arguments = ["gauss"] if argument is None else [argument, "gauss"]
+    with pytest.raises(ValueError, match=message):
+        function(*arguments)
+
+
 def test_no_annealing_is_one_radius():
     assert radius_multipliers(None, 2.0, 5) == [1.0]
 
@@ -158,6 +211,9 @@ def test_the_interval_and_zero_strength_decide_what_is_guided():
     guidance = Guidance(strength=0.1, interval=(0.2, 0.5))
     covered = [guidance.covers(f) for f in (0.0, 0.2, 0.49, 0.5, 1.0)]
     assert covered == [False, True, True, False, False]
+    # As fractions of whole steps are.
+    assert guidance.covers(0.1 + 0.1 - 1e-9)
+    assert not guidance.covers(0.5 - 1e-9)
     assert not Guidance(strength=0.0).covers(0.2)
     assert Guidance(strength=0.0, normal_strength=0.1).covers(0.2)
 
@@ -231,6 +287,38 @@ def test_prepared_planes_are_those_of_the_projector_at_each_radius(fitted_projec
         expected = fitted_projectors[0].tangent_bases(centers[[1, 0]], radius=radius)
         np.testing.assert_allclose(mean, expected[0])
         np.testing.assert_allclose(basis, expected[1])
+
+
+def test_radii_are_multiples_of_the_projectors_own():
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    wide, plain = (
+        TangentProjector(n_components=2, n_neighbors=6, radius=radius).fit(X)
+        for radius in (2.0, None)
+    )
+    options = [X[:2], np.zeros(2, int), np.array([0, 1])]
+    targets = prepare_targets(*options, [wide], radii=[1.5])
+    means, _ = plain.tangent_bases(X[:2], radius=3.0)
+    np.testing.assert_allclose(targets.tangent(None, None, 0)[0], means)
+
+
+def test_the_padding_of_a_small_class_has_no_weight(fitted_projectors):
+    """Under much noise all rows of the class count alike, and only these."""
+    rows = fitted_projectors[1].reference_
+    targets = prepare_targets(
+        rows[:1], np.ones(1, int), [0], fitted_projectors, radii=[1.0], tangents="posterior"
+    )
+    mean, _ = targets.tangent(torch.zeros(1, 5, dtype=torch.float64), 1e-9, 0)
+    np.testing.assert_allclose(mean[0], rows.mean(axis=0), rtol=1e-3)
+
+
+def test_posterior_tangents_have_all_their_components():
+    X = np.random.default_rng(0).normal(size=(300, 40))
+    projector = TangentProjector(n_components=32, n_neighbors=2).fit(X)
+    targets = prepare_targets(
+        X[:1], np.zeros(1, int), [0], [projector], radii=[1.0], tangents="posterior"
+    )
+    _, basis = targets.tangent(torch.from_numpy(X[:1]), 0.1, 0)
+    assert torch.linalg.matrix_rank(basis[0]) == 32
 
 
 def test_identical_rows_give_finite_targets():
