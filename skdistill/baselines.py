@@ -45,6 +45,12 @@ class ClusterMeans(ClasswiseBaseline):
     classes_ : ndarray of shape (n_classes,)
         The class labels.
 
+    n_features_in_ : int
+        Number of values a row.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
+
     See Also
     --------
     sklearn.cluster.KMeans : What finds the centres.

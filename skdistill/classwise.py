@@ -1,12 +1,13 @@
 """What rivals of the distiller share that make their sets class by class."""
 
+import math
 import warnings
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_feature_names, check_is_fitted, column_or_1d
 
 from skdistill.validation import check_ipc
 
@@ -33,11 +34,18 @@ class ClasswiseBaseline(BaseEstimator):
         -------
         self : object
             The fitted baseline.
+
+        Raises
+        ------
+        ValueError
+            If `X` or `y` cannot be used.
         """
-        X = check_array(X, allow_nd=True, input_name="X", estimator=self)
+        given, X = X, check_array(X, allow_nd=True, input_name="X", estimator=self)
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         check_classification_targets(y)
+        _check_feature_names(self, given, reset=True)
+        self.n_features_in_ = math.prod(X.shape[1:])
         self.classes_ = np.unique(y)
         self._X, self._y = X, y
         # Drawn once, so that all calls of sample give the same set.
@@ -67,6 +75,11 @@ class ClasswiseBaseline(BaseEstimator):
 
         y_syn : ndarray of shape (n_samples,)
             Labels.
+
+        Raises
+        ------
+        ValueError
+            If `ipc` is no budget for the classes.
         """
         samples, counts = [], []
         for _, rows, n, seed in self._by_class(ipc):

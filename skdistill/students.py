@@ -17,7 +17,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_feature_names, check_is_fitted, column_or_1d
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -80,6 +80,7 @@ class _NetworkClassifier(
         ValueError
             If `X` or `y` cannot be used, or if training diverges; the message says what would do.
         """
+        _check_feature_names(self, X, reset=True)
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
         self.classes_, targets = self._check_targets(y)
         check_consistent_length(X, targets)
@@ -163,6 +164,7 @@ class _NetworkClassifier(
 
     def _apply(self, X, function):
         """Apply `function` to batches of images without gradients."""
+        _check_feature_names(self, X, reset=False)
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
         if X.shape[1:] not in (self.image_shape_, (self.n_features_in_,)):
             raise ValueError(
@@ -363,6 +365,9 @@ class ConvNetClassifier(_NetworkClassifier):
         Number of values in an image: height * width * channels. Images are accepted as they are or
         as flat rows of that length, whichever of the two fit was given.
 
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
+
     network_ : torch.nn.Sequential
         The trained network. It takes images in [-1, 1], channels first, and returns logits.
 
@@ -514,6 +519,9 @@ class ResNetClassifier(_NetworkClassifier):
     n_features_in_ : int
         Number of values in an image: height * width * channels. Images are accepted as they are or
         as flat rows of that length, whichever of the two fit was given.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
 
     network_ : torch.nn.Sequential
         The trained network. It takes images in [-1, 1], channels first, and returns logits.

@@ -124,6 +124,12 @@ class RandomSubset(_RealSubset):
     classes_ : ndarray of shape (n_classes,)
         The class labels.
 
+    n_features_in_ : int
+        Number of values a row.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
+
     See Also
     --------
     HerdingSubset : Real rows whose mean is that of the class.
@@ -171,6 +177,12 @@ class HerdingSubset(_RealSubset):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The class labels.
+
+    n_features_in_ : int
+        Number of values a row.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
 
     See Also
     --------
@@ -232,6 +244,12 @@ class KCenterSubset(_RealSubset):
     classes_ : ndarray of shape (n_classes,)
         The class labels.
 
+    n_features_in_ : int
+        Number of values a row.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
+
     See Also
     --------
     MedoidSubset : Real rows in the middle of clusters, which outliers attract less.
@@ -289,6 +307,12 @@ class MedoidSubset(_RealSubset):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The class labels.
+
+    n_features_in_ : int
+        Number of values a row.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
 
     See Also
     --------
@@ -350,6 +374,12 @@ class HierarchySubset(_RealSubset):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The class labels.
+
+    n_features_in_ : int
+        Number of values a row.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
 
     See Also
     --------

@@ -60,6 +60,24 @@ def test_covariance_of_few_rows_is_their_scatter_and_five_rows_worth_of_isotropi
     )
 
 
+def test_what_is_kept_of_many_directions_has_the_variance_of_all(monkeypatch):
+    """A hundred rows of 60 features, one component: 32 directions are kept, the rest averaged."""
+    monkeypatch.setattr("skdistill.backbones.closed_form.ROWS_PER_COMPONENT", 1000)
+    rows = np.random.default_rng(0).normal(size=(100, 60))
+    mixture = GaussianMixtureScore.fit(rows, random_state=0)
+    assert mixture.variances.shape == (1, 32)
+    scatter = np.sum((rows - rows.mean(axis=0)) ** 2)
+    expected = (scatter + 5 * scatter / 100) / 105
+    np.testing.assert_allclose(mixture.variances.sum() + 60 * mixture.isotropic.sum(), expected)
+
+
+def test_classes_have_their_shares_of_the_marginal():
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    backbone = ClosedFormBackbone(random_state=0).fit(X, np.arange(100) % 10 // 9, 2)
+    first = len(backbone.mixtures[0].weights)
+    np.testing.assert_allclose(backbone.marginal.weights[:first].sum(), 0.9)
+
+
 @pytest.mark.parametrize("value", [1e300, -1e300, 1e-300, 0.1])
 def test_what_rounding_leaves_of_a_constant_feature_is_no_latent(value):
     # The mean of eleven such numbers is not quite the number.

@@ -1,10 +1,12 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
 
 from skdistill import ManifoldGDDistiller
 from skdistill.backbones import LatentEncoder
@@ -34,6 +36,16 @@ def test_batch_size_does_not_matter(batch_size):
     expected = LatentEncoder("digits").fit(X).transform(X_TEST[:20])
     encoder = LatentEncoder("digits", batch_size=batch_size).fit(X)
     assert_allclose(encoder.transform(X_TEST[:20]), expected, atol=1e-5)
+
+
+def test_columns_of_frames_are_remembered_and_dtypes_are_what_the_tags_say():
+    frame = pd.DataFrame(X[:20].reshape(20, -1)).add_prefix("pixel")
+    encoder = LatentEncoder("digits", image_shape=(8, 8)).fit(frame)
+    assert encoder.feature_names_in_.tolist() == frame.columns.tolist()
+    with pytest.raises(ValueError, match="feature names"):
+        encoder.transform(frame[frame.columns[::-1]])
+    assert encoder.transform(frame.astype(np.float64)).dtype == np.float32
+    assert get_tags(encoder).transformer_tags.preserves_dtype == []
 
 
 def test_flat_rows_and_other_units_are_the_same_images():

@@ -13,6 +13,7 @@ from scipy.stats import ortho_group
 
 from skdistill import metrics
 from skdistill.datasets import load_digits_split
+from skdistill.metrics.frechet import _Inception
 
 X, X_TEST, _, _ = load_digits_split()
 
@@ -150,3 +151,10 @@ def test_torchmetrics_is_asked_for_only_where_it_is_needed(monkeypatch):
         metrics.frechet_distance(X, X_TEST)
     with pytest.raises(ImportError, match=r"pip install skdistill\[evaluation\]"):
         metrics.fid(X, X_TEST)
+
+
+def test_inception_is_given_the_bytes_of_images():
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    found = _Inception(torch.nn.Identity())(pixels / 127.5 - 1.0)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found, pixels.expand(-1, 3, -1, -1))

@@ -10,6 +10,7 @@ from skdistill.backbones import ClosedFormBackbone, DiTBackbone
 from skdistill.generate import (
     FAMILY,
     BatchedCalls,
+    class_generator,
     clean_prediction,
     denoise,
     draw_noise,
@@ -431,6 +432,70 @@ def test_inversion_and_denoising_return_to_the_row(backbone):
     assert torch.linalg.vector_norm(noisy - z, dim=1).min() > 0.1
     back = denoise(backbone, noisy, labels, scheduler, calls, timesteps=timesteps)
     assert (back - z).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize("set_alpha_to_one", [True, False])
+def test_inversion_starts_from_the_schedulers_last_noise_level(set_alpha_to_one):
+    """Stable Diffusion's is not zero. One step, by a model that predicts the same noise always."""
+    noise = torch.tensor([[0.5, -1.0]])
+
+    class Constant:
+        @staticmethod
+        def predict(x_t, *conditions):
+            return noise
+
+    scheduler = diffusers.DDIMScheduler(set_alpha_to_one=set_alpha_to_one)
+    scheduler.set_timesteps(10)
+    (t,) = timesteps = scheduler.timesteps[-3:-2]
+    z = torch.tensor([[1.0, 2.0]])
+    found = invert(
+        Constant,
+        z,
+        torch.zeros(1, dtype=torch.int64),
+        scheduler,
+        BatchedCalls(1),
+        timesteps=timesteps,
+    )
+    first = torch.tensor(1.0) if set_alpha_to_one else scheduler.alphas_cumprod[0]
+    x0 = (z - (1 - first).sqrt() * noise) / first.sqrt()
+    alpha_bar = scheduler.alphas_cumprod[t]
+    torch.testing.assert_close(found, alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise)
+
+
+def test_guided_steps_are_counted_from_the_start_of_the_interval(backbone):
+    counted = []
+
+    class Counting(Guidance):
+        def correct(self, x0, x_t, alpha_bar, step, targets, rate=1.0):
+            counted.append(step)
+            return x0
+
+    run(backbone, "DDIMScheduler", guidance=Counting(interval=(0.4, 0.8)), steps=10)
+    assert counted == [0, 1, 2, 3]
+
+
+def test_classes_have_streams_of_their_own():
+    def draw(*place):
+        return torch.randn(4, generator=class_generator(*place))
+
+    assert torch.equal(draw(1, 2), draw(1, 2))
+    assert not any(torch.equal(draw(1, 2), draw(*other)) for other in [(1, 0), (0, 2), (2, 1)])
+    assert not torch.equal(draw(1, 2), torch.randn(4, generator=sample_generator(1, 2, 0)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        diffusers.DEISMultistepScheduler,
+        diffusers.DPMSolverMultistepScheduler,
+        diffusers.DPMSolverSinglestepScheduler,
+        diffusers.UniPCMultistepScheduler,
+    ],
+)
+def test_noise_levels_of_flow_matching_are_refused(kind):
+    default = diffusers.DDPMScheduler()
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\(use_flow_sigmas=True\) is for"):
+        make_scheduler(kind(use_flow_sigmas=True), default)
 
 
 def test_a_samples_stream_depends_on_its_place_alone():

@@ -187,6 +187,20 @@ def test_medoids_do_not_repeat_while_a_node_has_rows_left():
     assert n_distinct(crowded.cluster_centers_) == 2
 
 
+def test_medoids_of_small_nodes_are_chosen_first():
+    """A row that is nearest to a node's mean and to a leaf's is the leaf's; the node has others."""
+    X = np.array([[-0.4], [0.0], [0.1], [0.2], [9.0], [-9.0]])
+    model = fit(X, ipc=4, prototype="medoid", n_init=10)
+    tree = model.trees_[0]
+    chosen = dict(zip(model.prototype_nodes_.tolist(), model.prototype_indices_, strict=True))
+    taken = set()
+    for node in sorted(chosen, key=lambda node: tree.size[node]):
+        free = [row for row in tree.members(node) if row not in taken] or tree.members(node)
+        distances = np.abs(X[free, 0] - tree.centers[node])
+        assert chosen[node] == free[np.argmin(distances)]
+        taken.add(chosen[node])
+
+
 def test_moving_the_space_moves_the_prototypes():
     X = nested_blobs(5)
     rotation = ortho_group.rvs(5, random_state=0)
@@ -263,6 +277,13 @@ def test_warm_start_refuses_another_problem():
     with pytest.raises(ValueError, match="warm_start=True needs the same X and y"):
         # The rows of each class in another order.
         model.fit(X[np.lexsort((X[:, 0], y))][np.argsort(np.argsort(y, kind="stable"))], y)
+    # The rows of each leaf twice as far from its mean, which stays.
+    stretched = 2 * X
+    for tree in model.trees_:
+        for leaf in tree.leaves:
+            stretched[tree.members(leaf)] -= tree.centers[leaf]
+    with pytest.raises(ValueError, match="warm_start=True needs the same X and y"):
+        model.fit(stretched, y)
     model.set_params(ipc=5).fit(X, y)
     with pytest.raises(ValueError, match="needs n_init=10 as in the previous fit, got 2"):
         model.set_params(n_init=2).fit(X, y)

@@ -458,3 +458,12 @@ def test_too_few_rows_leave_a_figure_undefined():
     assert math.isnan(metrics.density(X[:5], X))
     assert not math.isnan(metrics.coverage(X[:6], X))
     assert math.isnan(metrics.mean_cosine([[1.0], [-1.0]], [[1.0]]))
+
+
+def test_the_bandwidth_of_mmd_is_that_of_rows_from_everywhere():
+    """Rows sorted by cluster: the first hundred are one, and lie close together."""
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(600, 2)) + 100.0 * np.repeat(np.arange(6), 100)[:, None]
+    synthetic = real[::6] + 30.0
+    found = metrics.mmd(real, synthetic, max_samples=100, random_state=0)
+    assert found == pytest.approx(metrics.mmd(real, synthetic, max_samples=600), abs=0.05)

@@ -57,6 +57,13 @@ def test_directions_without_variance_are_zero():
     assert_array_equal(bases, 0.0)
 
 
+def test_without_a_ridge_rounding_is_no_variance():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 50)) + 100.0
+    _, bases = weighted_bases(points, np.full((1, 40), 1 / 40), n_components=4, ridge=0.0)
+    assert_allclose(np.linalg.norm(bases[0], axis=1), [1, 1, 0, 0])
+
+
 def test_where_iterations_do_not_converge_the_result_is_the_same(monkeypatch):
     points, weights = problem(60, 100)
     expected = weighted_bases(points, weights, n_components=3)

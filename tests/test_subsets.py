@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import pairwise_distances
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdistill import HierarchicalIPC, ManifoldGDDistiller
 from skdistill.baselines import ClusterMeans
@@ -33,8 +34,15 @@ SUBSETS = [
 ]
 NESTED = SUBSETS[:3]
 
+ignore_few_rows = pytest.mark.filterwarnings("ignore:Class .* has rows for")
 each_subset = pytest.mark.parametrize("baseline", SUBSETS, ids=lambda b: type(b).__name__)
 each_nested = pytest.mark.parametrize("baseline", NESTED, ids=lambda b: type(b).__name__)
+
+
+@ignore_few_rows
+@parametrize_with_checks([*SUBSETS, ClusterMeans(n_init=1, random_state=0)])
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
 
 
 @each_subset

@@ -13,7 +13,7 @@ from sklearn.base import (
 )
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from skdistill.backbones.loading import load_backbone
 from skdistill.generate import BatchedCalls
@@ -56,6 +56,9 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     n_features_in_ : int
         Number of values in an image.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where `X` has them all as strings.
 
     Examples
     --------
@@ -121,7 +124,7 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         ValueError
             If there is no such backbone, or the images do not fit it.
         """
-        X = check_array(X, allow_nd=True, input_name="X", estimator=self)
+        given, X = X, check_array(X, allow_nd=True, input_name="X", estimator=self)
         if X.ndim > 4:
             raise ValueError(
                 f"X has the shape {X.shape}; it must be (n_samples, n_features), (n_samples, "
@@ -138,6 +141,7 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             network_range=self.backbone_.value_range,
             resize=self.resize,
         )
+        _check_feature_names(self, given, reset=True)
         self.n_features_in_ = rows.shape[1]
         self._n_features_out = int(np.prod(self.backbone_.latent_shape))
         return self
@@ -156,6 +160,7 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             Means of the encoder's distribution, scaled as the diffusion model sees them.
         """
         check_is_fitted(self)
+        _check_feature_names(self, X, reset=False)
         X = check_array(X, allow_nd=True, input_name="X", estimator=self)
         if X.shape[1:] not in (self._format.row_shape, self._format.image_shape):
             raise ValueError(
@@ -168,5 +173,5 @@ class LatentEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
-        tags.requires_fit = True
+        tags.transformer_tags.preserves_dtype = []
         return tags
