@@ -27,6 +27,8 @@ __all__ = [
     "load_npz",
 ]
 
+# Of 255. The brightest value of images that are hardly meant to be as dark as this.
+NEARLY_BLACK = 32
 CIFAR10_CLASSES = (
     "airplane",
     "automobile",
@@ -234,6 +236,11 @@ def load_image_folder(folder, *, image_size=None, on_error="raise", verbose=0):
     OSError
         If a folder may not be listed.
 
+    Warns
+    -----
+    UserWarning
+        If images are left out, or all are nearly black.
+
     Examples
     --------
     >>> import tempfile
@@ -243,7 +250,7 @@ def load_image_folder(folder, *, image_size=None, on_error="raise", verbose=0):
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for label in ("cat", "dog"):
     ...         (Path(folder) / label).mkdir()
-    ...         Image.new("L", (8, 8)).save(Path(folder) / label / "1.png")
+    ...         Image.new("L", (8, 8), "white").save(Path(folder) / label / "1.png")
     ...     X, y = load_image_folder(folder)
     >>> X.shape, y.tolist()
     ((2, 8, 8), ['cat', 'dog'])
@@ -267,6 +274,14 @@ def load_image_folder(folder, *, image_size=None, on_error="raise", verbose=0):
         )
     mode = "L" if all(image.mode == "L" for image in images.values()) else "RGB"
     X = np.stack([np.asarray(image.convert(mode)) for image in images.values()])
+    if X.max() < NEARLY_BLACK:
+        warnings.warn(
+            f"The brightest value of {name} is {X.max()} of 255, nearly black. If that is the "
+            "images' white, give value_range; of 16 bits a channel the upper 8 are kept, and "
+            "transparency is dropped, so scale or flatten such images beforehand.",
+            UserWarning,
+            stacklevel=3,
+        )
     return X, np.array(labels)
 
 
@@ -363,7 +378,7 @@ def load_npz(path):
         Samples.
 
     y : ndarray of shape (n_samples,)
-        Labels.
+        Labels; a column of them is flattened.
 
     Raises
     ------
@@ -391,7 +406,10 @@ def load_npz(path):
             f"path={str(path)!r} cannot be read as an .npz file with arrays 'X' and 'y' of plain "
             f"numbers or strings: {str(error) or repr(error)}"
         ) from error
-    if X.ndim < 2 or len(X) == 0 or X.shape[:1] != y.shape[:1]:
+    if y.shape[1:] == (1,):
+        # As Keras' data sets have it.
+        y = y[:, 0]
+    if X.ndim < 2 or len(X) == 0 or X.shape[:1] != y.shape:
         raise ValueError(
             f"path={str(path)!r} has X of shape {X.shape} and y of shape {y.shape}; they must have "
             "a row for each sample, of which there must be one at least, and X values in each row."

@@ -88,6 +88,16 @@ def test_what_rounding_leaves_of_a_constant_feature_is_no_latent(value):
     np.testing.assert_allclose(backbone.decode(torch.from_numpy(z)), X)
 
 
+@pytest.mark.parametrize("offset", [1e6, 16e6])
+def test_large_whole_numbers_in_float32_are_no_rounding(offset):
+    """As dates are, 20240131."""
+    X = (offset + np.arange(21.0)).astype(np.float32)[:, None]
+    backbone = ClosedFormBackbone().fit(X, np.zeros(21, dtype=int), 1)
+    z = backbone.encode(X)
+    np.testing.assert_allclose(z.std(), 1.0, rtol=0.01)
+    np.testing.assert_allclose(backbone.decode(torch.from_numpy(z)), X, rtol=1e-6)
+
+
 def test_noise_over_signal_grows_geometrically():
     alpha_bar = ClosedFormBackbone().default_scheduler.alphas_cumprod.double()
     ratio = ((1 - alpha_bar) / alpha_bar).sqrt()

@@ -135,7 +135,7 @@ def test_a_broken_image_is_named_with_what_leaves_it_out(tmp_path):
 
 def test_broken_images_are_left_out_counted_and_named(tmp_path):
     for name in ("cat/1.png", "cat/2.png", "cat/3.png", "dog/1.png", "dog/2.png"):
-        save(tmp_path, name, color=len(name))
+        save(tmp_path, name, color=20 * len(name))
     broken = [tmp_path / "cat" / "1.png", tmp_path / "dog" / "2.png"]
     for path in broken:
         break_image(path)
@@ -152,7 +152,7 @@ def test_broken_images_are_left_out_counted_and_named(tmp_path):
 
 def test_images_that_can_be_read_are_the_same_with_and_without_skipping(tmp_path, recwarn):
     for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
-        save(tmp_path, name, color=len(name))
+        save(tmp_path, name, color=20 * len(name))
     for ours, theirs in zip(
         load_image_folder(tmp_path), load_image_folder(tmp_path, on_error="skip"), strict=True
     ):
@@ -191,6 +191,20 @@ def test_npz_files(tmp_path):
     X, y = load_npz(tmp_path / "data.npz")
     np.testing.assert_array_equal(X, np.eye(3))
     assert y.tolist() == ["a", "b", "c"]
+    np.savez(tmp_path / "column.npz", X=np.eye(3), y=[[3], [1], [2]])
+    assert load_npz(tmp_path / "column.npz")[1].tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize("levels", [15, 4095])
+def test_images_that_are_nearly_black_are_told_of(tmp_path, levels):
+    """Such as 12 bits in files of 16."""
+    values = np.linspace(0, levels, 64).reshape(8, 8)
+    for label in ("one", "two"):
+        (tmp_path / label).mkdir()
+        dtype = np.uint8 if levels < 256 else np.uint16
+        Image.fromarray(values.astype(dtype)).save(tmp_path / label / "1.png")
+    with pytest.warns(UserWarning, match="brightest value of folder=.* is 15 of 255"):
+        load_image_folder(tmp_path)
 
 
 class MakesFolder:
@@ -221,6 +235,7 @@ def test_npz_files_are_not_unpickled(tmp_path, array):
     [
         (np.eye(3), [0, 1]),
         (np.eye(2), 0),
+        (np.eye(2), np.eye(2)),
         (5, [0]),
         (5, 0),
         (np.ones(3), [0, 1, 2]),

@@ -786,6 +786,15 @@ class TestBadInput:
         with pytest.warns(UserWarning, match=r"loses \d+% of the variance"):
             ManifoldGDDistiller(backbone=str(dit_folder)).fit(*small_images)
 
+    def test_images_that_fill_little_of_their_range_are_told_of_value_range(self):
+        """Bytes from 0 to 16 stand for 0 to 255 unless it is said."""
+        X, _, y, _ = load_digits_split()
+        with pytest.warns(UserWarning, match=r"fill 6% of the range .* with value_range"):
+            ManifoldGDDistiller(1, "digits").fit(X.astype(np.uint8), y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ManifoldGDDistiller(1, "digits", value_range=(0, 16)).fit(X.astype(np.uint8), y)
+
 
 def test_memory_keeps_what_a_backbone_has_encoded(small_images, dit_folder, tmp_path, monkeypatch):
     X, y = small_images

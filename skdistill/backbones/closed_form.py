@@ -284,9 +284,12 @@ class ClosedFormBackbone:
         self.latent_shape = (n_features,)
         batches = list(gen_batches(len(x), max(1, NUMBERS_AT_ONCE // n_features)))
         total, spread = np.zeros((2, n_features))
+        low, high = np.full((2, n_features), [[np.inf], [-np.inf]])
         with np.errstate(over="ignore", invalid="ignore"):
             for batch in batches:
-                total += x[batch].reshape(-1, n_features).sum(axis=0, dtype=np.float64)
+                rows = x[batch].reshape(-1, n_features)
+                total += rows.sum(axis=0, dtype=np.float64)
+                low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
             self.offset = (total / len(x)).astype(x.dtype)
             for batch in batches:
                 deviations = np.abs(
@@ -304,7 +307,8 @@ class ClosedFormBackbone:
         if len(self.row_shape) == 3:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
         # A feature that does not vary, to within rounding, comes back as its mean.
-        scale[scale <= 10 * np.finfo(scale.dtype).eps * np.abs(self.offset)] = 0.0
+        rounding = np.finfo(scale.dtype).eps * np.abs(self.offset)
+        scale[(low == high) | (scale <= rounding)] = 0.0
         self.scale = scale
         self.mixtures = [
             GaussianMixtureScore.fit(self.encode(x[np.flatnonzero(labels == k)]), self.random_state)

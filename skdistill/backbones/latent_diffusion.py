@@ -238,10 +238,16 @@ def warn_if_poor(x, decoded, name):
     """
     lost = float(np.mean((x - decoded) ** 2) / max(np.var(x), 1e-12))
     if lost > 0.1:
+        filled = float(np.ptp(x)) / 2.0
+        advice = "A backbone made for such images does better: see skdistill.training.pretrain."
+        if filled < 0.25:
+            advice = (
+                f"Their values fill {filled:.0%} of the range from black to white; if they reach "
+                "from one to the other, say so with value_range."
+            )
         warnings.warn(
             f"The VAE of backbone {name!r} loses {lost:.0%} of the variance of these images, which "
-            "bounds what a distilled set can be worth. A backbone made for such images does "
-            "better: see skdistill.training.pretrain.",
+            f"bounds what a distilled set can be worth. {advice}",
             UserWarning,
             stacklevel=4,
         )
