@@ -667,6 +667,8 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         else:
             X, y = validate_data(self, X, y, reset=reset, ensure_all_finite=False)
             check_classification_targets(y)
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X has the dtype {X.dtype}; it must be of real numbers.")
         if isinstance(given, np.memmap):
             X = MappedRows.of(given)
         check_finite(X, self)

@@ -272,7 +272,12 @@ def _check_fits(data_format):
     own_channels, own_height, own_width = data_format.channels_first
     found = f"{own_height} x {own_width} pixels and {own_channels} channel(s)"
     if own_channels not in (1, channels):
-        raise ValueError(f"The backbone takes images of {wanted}, but those of X have {found}.")
+        remedy = "make them grey beforehand" if channels == 1 else "bring them to that beforehand"
+        if own_height <= 4 < own_channels:
+            remedy = "if their channels come first, np.moveaxis(X, 1, -1) puts them last"
+        raise ValueError(
+            f"The backbone takes images of {wanted}, but those of X have {found}; {remedy}."
+        )
     if data_format.resize is None and data_format.channels_first != data_format.network_shape:
         raise ValueError(
             f"The backbone takes images of {wanted}, but those of X have {found}; give "

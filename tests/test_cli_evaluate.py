@@ -232,6 +232,8 @@ def test_a_set_of_another_scale_is_named(tmp_path, capsys, factor, warned):
         (["SET", "IRIS", "--test", "0.2"], "has samples of shape (8, 8), DATA has (4,)"),
         (["IRIS", "digits"], "has samples of shape (4,), DATA has (8, 8)"),
         (["IRIS", "IRIS", "--test", "0.2", "--students", "ConvNet"], "linear can"),
+        (["IRIS", "IRIS", "--test", "0.2", "--rivals", "DM"], "--rivals DM is for images"),
+        (["ONE", "IRIS", "--test", "0.2"], "has one class only, among which no student"),
         (["IRIS", "IRIS", "--test", "0.2", "--features", "student"], "needs a network among"),
         (["IRIS", "IRIS", "--test", "0.2", "--features", "latents"], "latents needs images"),
         (["SET", "digits", "--features", "latents", "--backbone", "closed-form"], "needs images"),
@@ -244,10 +246,12 @@ def test_what_cannot_be_judged_is_one_line_and_code_2(
     np.savez(tmp_path / "iris.npz", X=X, y=y)
     np.savez(tmp_path / "strange.npz", X=X, y=y + 5)
     np.savez(tmp_path / "nan.npz", X=np.full_like(X, np.nan), y=y)
-    names = {"IRIS": "iris.npz", "STRANGE": "strange.npz", "NAN": "nan.npz"}
+    np.savez(tmp_path / "one.npz", X=X[:9], y=y[:9])
+    names = {name: f"{name.lower()}.npz" for name in ("IRIS", "STRANGE", "NAN", "ONE")}
     places = {name: str(tmp_path / file) for name, file in names.items()} | {"SET": str(digits_run)}
     arguments = [places.get(argument, argument) for argument in arguments]
-    assert main(["evaluate", *arguments, "--quiet", "--rivals"]) == 2
+    arguments += ["--rivals"] * ("--rivals" not in arguments)
+    assert main(["evaluate", *arguments, "--quiet"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("skdistill evaluate: error: ")
     assert error.count("\n") == 1

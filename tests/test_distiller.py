@@ -671,8 +671,15 @@ class TestBadInput:
         folder = write_dit_folder(tmp_path / "colour", channels=3)
         with pytest.raises(ValueError, match=r"3 channel\(s\), but .* 1 channel\(s\); give resize"):
             distil(X, y, backbone=folder)
-        with pytest.raises(ValueError, match=r"1 channel\(s\), but those of X have .* 3 channel"):
+        with pytest.raises(ValueError, match=r"X have .* 3 channel\(s\); make them grey"):
             distil(np.stack([X] * 3, axis=-1), y, backbone=dit_folder, resize="bilinear")
+        with pytest.raises(ValueError, match=r"if their channels come first, np\.moveaxis"):
+            distil(np.stack([X] * 3, axis=1), y, backbone=folder)
+
+    @pytest.mark.parametrize("dtype", ["M8[D]", "m8[D]"])
+    def test_dates_are_no_numbers(self, iris, dtype):
+        with pytest.raises(ValueError, match=r"X has the dtype .*\[D\]; it must be of real"):
+            distil(iris[0].astype(dtype), iris[1])
 
     def test_a_table_for_images(self, iris, dit_folder):
         with pytest.raises(ValueError, match="X is a table of 4 features; give image_shape"):

@@ -41,6 +41,10 @@ def load_compared(options):
             "those that distill had.",
             stacklevel=1,
         )
+    if len(set(y_syn.tolist())) == 1:
+        raise ValueError(
+            f"SET={options.set!r} has one class only, among which no student can tell any apart."
+        )
     lacking = sorted(set(y.tolist()) - set(y_syn.tolist()), key=str)
     if lacking:
         warnings.warn(

@@ -41,6 +41,8 @@ def rival_sets(names, X, y, y_syn, options, value_range=None):
     classes, counts = np.unique(y_syn, return_counts=True)
     ipc = dict(zip(classes.tolist(), counts.tolist(), strict=True))
     class_map = by_label("--class-map", options.class_map, y)
+    if "DM" in names and X.ndim == 2:
+        raise ValueError("--rivals DM is for images, but the rows of DATA are flat.")
 
     def make(name, seed):
         if name == "DM":
