@@ -90,12 +90,12 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     strength : float in [0, 1], default=1.0
         How far each guided step moves the clean prediction towards the centroid; 0 is unguided.
-        With ``guidance_form="paper"`` the lambda of the paper.
+        With ``guidance_form="paper"`` the lambda of the paper, which may be larger than 1.
 
     kernel : {"rbf", "laplace", "imq"}, default="rbf"
         How the pull depends on the distance to the centroid,
         :func:`skdistill.guidance.kernel_rate`. Distances are in units of the centroid's distance to
-        `n_neighbors`-th nearest real latent, those of the projector, 12 with "passthrough".
+        its `n_neighbors`-th nearest real latent, those of the projector, 12 with "passthrough".
 
     bandwidth : float in [1e-6, 1e6], default=1.0
         Bandwidth of the kernel, in that unit.
@@ -571,6 +571,11 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         -------
         X_guided : ndarray of the shape of `X`
             One for each row, in the dtype that `fit` saw.
+
+        Raises
+        ------
+        ValueError
+            If rows are not as in `fit`, or a parameter that was set after it cannot be used.
         """
         check_is_fitted(self)
         self._check_settings_since_fit()
@@ -623,6 +628,16 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             Share of the rows that the student labels rightly. A student whose tags say that it
             takes three dimensions sees images, any other flattened rows: data frames, where
             ``set_output`` asks for them, so that it may pick columns by their names.
+
+        Raises
+        ------
+        ValueError
+            If rows are not as in `fit`, or a parameter that was set after it cannot be used.
+
+        Warns
+        -----
+        UserWarning
+            If `y` has labels that `fit` has not seen.
         """
         check_is_fitted(self)
         rows, y, _ = self._validate_rows(X, y)

@@ -315,6 +315,12 @@ class HierarchicalIPC(
         -------
         self : object
             Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If `X`, `y` or a parameter cannot be used, `ipc` is no budget for the classes, or
+            `warm_start` meets other data or settings than in the fit before.
         """
         xp, _ = get_namespace(X)
         warm = self.warm_start and hasattr(self, "trees_")

@@ -387,6 +387,11 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         V_tangent : ndarray of shape (n_points, n_features)
             The part of each vector within the tangent space at its point.
+
+        Raises
+        ------
+        ValueError
+            If `V` and `X` differ in shape, or `X` has not the features of `fit`.
         """
         X = self._validate_points(X, "project")
         V = self._validate_vectors(V, X)
@@ -410,6 +415,11 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         V_normal : ndarray of shape (n_points, n_features)
             The part of each vector orthogonal to the tangent space at its point.
+
+        Raises
+        ------
+        ValueError
+            If `V` and `X` differ in shape, or `X` has not the features of `fit`.
         """
         V_tangent = self.project(V, X)
         return check_array(V, dtype=V_tangent.dtype) - V_tangent
@@ -434,6 +444,11 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         bases : ndarray of shape (n_points, n_components, n_features) or \
                 (n_points, n_radii, n_components, n_features)
             Orthonormal rows by falling variance; rows beyond the local rank are zero.
+
+        Raises
+        ------
+        ValueError
+            If `X` has not the features of `fit`, or `radius` is not positive.
         """
         X = self._validate_points(X, "tangent_bases")
         several = np.iterable(radius)
@@ -464,6 +479,11 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         weights : ndarray of shape (n_points, n_members)
             Their weights, which sum to one; zero for what is not in the neighbourhood.
+
+        Raises
+        ------
+        ValueError
+            If `X` has not the features of `fit`, or `radius` is not positive.
         """
         X = self._validate_points(X, "neighborhoods")
         indices, weights = self._neighborhoods(X, [self._radius(radius)])
@@ -482,6 +502,11 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         distances : ndarray of shape (n_points,)
             Distance from each row (divided by the square root of `alpha_bar`, where given) to its
             `n_neighbors`-th nearest reference point, or to the farthest if there are fewer.
+
+        Raises
+        ------
+        ValueError
+            If `X` has not the features of `fit`.
         """
         X = self._clean(self._validate_points(X, "neighbor_distances"))
         k = min(self.n_neighbors, self.reference_.shape[0])

@@ -90,7 +90,6 @@ class StableDiffusionBackbone(LatentDiffusion):
             read_config(folder, part, kind)
         weights = [file for part in STABLE_DIFFUSION for file in weight_files(folder, part)]
         self.fingerprint = hash_files([*weights, *_tokenizer_files(folder)])
-        self.folder = folder
         super().__init__(
             folder,
             "unet",
