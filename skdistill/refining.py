@@ -296,6 +296,9 @@ class SupportPointsRefiner(BaseEstimator):
 
     Notes
     -----
+    The more of the class's rows there are points for, the more of these come to lie on real rows: n
+    points of n rows are the rows.
+
     A step takes :math:`O(n (n + N) d)` in d dimensions, and a bounded number of distances at once.
     Below a thousandth of the spread of a class, distances d are rounded off,
     :math:`\sqrt{d^2 + \epsilon^2}`, and samples as near as that to each other do not push.
