@@ -304,11 +304,13 @@ class ClosedFormBackbone:
             raise ValueError(
                 "X has values so large that their sums are infinite; divide it by a constant."
             )
+        varies = high > low
         if len(self.row_shape) == 3:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
+            varies[:] = varies.any()
         # A feature that does not vary, to within rounding, comes back as its mean.
         rounding = np.finfo(scale.dtype).eps * np.abs(self.offset)
-        scale[(low == high) | (scale <= rounding)] = 0.0
+        scale[~varies | (scale <= rounding)] = 0.0
         self.scale = scale
         self.mixtures = [
             GaussianMixtureScore.fit(self.encode(x[np.flatnonzero(labels == k)]), self.random_state)
