@@ -4,6 +4,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from skdistill.refining import MatchingRefiner
+
 # No pages, and not to be imported.
 collect_ignore = ["_build", "_extensions", "api", "auto_examples", "conf.py", "figures"]
 NAMES = ("zero", "one", "nine")
@@ -11,8 +13,10 @@ NAMES = ("zero", "one", "nine")
 
 @pytest.fixture(autouse=True)
 def work_folder(tmp_path, monkeypatch):
-    """Make a folder with a few digits by their names, and work in it."""
+    """Make a folder with a few digits by their names, and work in it; refine in few steps."""
     monkeypatch.chdir(tmp_path)
+    # In all of its steps, refining a hundred digits takes a minute.
+    monkeypatch.setattr(MatchingRefiner.__init__, "__defaults__", (20,))
     digits = load_digits()
     for name, label in zip(NAMES, (0, 1, 9), strict=True):
         folder = tmp_path / "my_images" / name

@@ -17,6 +17,7 @@ from PIL import Image
 
 from skdistill.networks import conv_net
 from skdistill.protocols import PROTOCOLS
+from skdistill.refining import MatchingRefiner
 from skdistill.students import ConvNetClassifier
 
 
@@ -204,6 +205,12 @@ def image_folder(tmp_path_factory, small_images):
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(path)
     return folder
+
+
+@pytest.fixture
+def short_refining(monkeypatch):
+    """A tenth of the steps that images are refined in unasked, which take a minute."""
+    monkeypatch.setattr(MatchingRefiner.__init__, "__defaults__", (20,))
 
 
 @pytest.fixture

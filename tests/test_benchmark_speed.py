@@ -120,7 +120,7 @@ def test_a_short_form_on_a_gpu_without_one(benchmark):
     assert set(result["images_a_second"]) == {"guided", "unguided"}
     text = benchmark.gpu_text({"gpu/0": {"name": "gpu/0"} | result})
     assert f"{result['images_a_second']['guided']:.2f}" in text
-    assert "Not run" in benchmark.gpu_text({})
+    assert "Not measured yet" in benchmark.gpu_text({})
 
 
 def test_only_what_is_missing_is_measured(benchmark, monkeypatch, tmp_path, capsys):

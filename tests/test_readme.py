@@ -58,7 +58,7 @@ def test_the_oldest_python_is_that_of_the_package(readme):
     assert package["requires-python"] == f">={oldest}"
 
 
-def test_the_python_example_runs(readme):
+def test_the_python_example_runs(readme, short_refining):
     (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
     names = {}
     exec(example, names)
