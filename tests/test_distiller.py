@@ -813,7 +813,7 @@ def test_memory_keeps_what_a_backbone_has_encoded(small_images, dit_folder, tmp_
         return encode(self, x, calls)
 
     monkeypatch.setattr(DiTBackbone, "encode", count)
-    settings = {"ipc": 2, "num_inference_steps": 2, "random_state": 0}
+    settings = {"ipc": 2, "num_inference_steps": 2, "refiner": "passthrough", "random_state": 0}
     expected = ManifoldGDDistiller(backbone=dit_folder, **settings).fit(X, y).sample()[0]
     assert encoded == [len(X)]
     settings["memory"] = str(tmp_path / "memory")

@@ -63,7 +63,7 @@ def test_a_mapped_table_gives_the_set_of_a_table(tmp_path, dtype):
 def test_mapped_images_give_the_set_of_images(tmp_path, dit_folder, small_images, dtype):
     X, y = small_images
     X = X if dtype == np.uint8 else (X / 255).astype(dtype)
-    settings = {"backbone": dit_folder, "refiner": MatchingRefiner()}
+    settings = {"backbone": dit_folder, "refiner": MatchingRefiner(20)}
     expected = distil(X, y, **settings).sample()[0]
     made = distil(mapped(tmp_path / "X.npy", X), y, **settings).sample()[0]
     assert made.dtype == dtype
