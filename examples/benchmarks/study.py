@@ -27,6 +27,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from judges import RAW as JUDGED
+from judges import SEEDS as JUDGED_SEEDS
 from results import (
     BACKBONES,
     MATCHING,
@@ -58,9 +60,6 @@ from skdistill.protocols import judges
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "study.jsonl"
 PAGE = ROOT / "docs" / "benchmarks" / "study.md"
-# Which has what students learn from all of the training data.
-JUDGED = ROOT / "docs" / "benchmarks" / "judges.jsonl"
-JUDGED_SEEDS = 5
 IPCS = (1, 10, 50)
 # Sets and, for each of them, students; fewer where a ConvNet takes a minute.
 SEEDS = {"digits": 5, "fashion-mnist": 3, "cifar10": 3}
@@ -389,7 +388,7 @@ def summary_table(results, judged):
     for data in columns:
         prefix = f"students/{data}/all/{next(iter(students(data)))}/"
         found = [100.0 * result["accuracy"] for name, result in judged.items() if prefix in name]
-        row.append(with_number(found, JUDGED_SEEDS))
+        row.append(with_number(found, len(JUDGED_SEEDS)))
     rows.append(row)
     return table(["10 images a class", *(TITLES[data] for data in columns)], rows) + "\n"
 
