@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
 from skdistill.classwise import ClasswiseBaseline
 from skdistill.hierarchy import HierarchicalIPC
+from skdistill.tree import squared_distances
 from skdistill.validation import IPC_CONSTRAINT
 
 __all__ = [
@@ -22,8 +22,6 @@ __all__ = [
     "MedoidSubset",
     "RandomSubset",
 ]
-
-VALUES_AT_ONCE = 2**24
 
 
 class _RealSubset(ClasswiseBaseline):
@@ -55,28 +53,6 @@ class _RealSubset(ClasswiseBaseline):
         return rows[self._choose(rows, n, seed)]
 
 
-def _squared_distances(rows, point):
-    """Return the squared distance of each row to a point.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, n_features)
-        Of any dtype. Some are made floats at a time, so that images may stay bytes.
-
-    point : ndarray of shape (n_features,)
-
-    Returns
-    -------
-    distances : ndarray of shape (n_rows,), dtype float64
-    """
-    point = point.astype(np.float64)
-    distances = np.empty(len(rows))
-    for batch in gen_batches(len(rows), max(1, VALUES_AT_ONCE // rows.shape[1])):
-        deviations = rows[batch] - point
-        distances[batch] = np.einsum("ij,ij->i", deviations, deviations)
-    return distances
-
-
 def _farthest_first(rows, chosen, n):
     """Add to chosen rows, one by one, the row that is farthest from them.
 
@@ -98,7 +74,7 @@ def _farthest_first(rows, chosen, n):
     for t in range(n):
         if t == len(chosen):
             chosen = [*chosen, int(np.argmax(to_nearest))]
-        to_nearest = np.minimum(to_nearest, _squared_distances(rows, rows[chosen[t]]))
+        to_nearest = np.minimum(to_nearest, squared_distances(rows, rows[chosen[t]].astype(float)))
     return chosen
 
 
@@ -221,7 +197,7 @@ class HerdingSubset(_RealSubset):
         picked = []
         for _ in range(n):
             # The mean of t rows is the class's if the t-th undoes the deviation of those before.
-            distances = _squared_distances(rows, mean - total)
+            distances = squared_distances(rows, mean - total)
             distances[picked] = np.inf
             picked.append(int(np.argmin(distances)))
             total += rows[picked[-1]] - mean
@@ -285,7 +261,7 @@ class KCenterSubset(_RealSubset):
         self.ipc = ipc
 
     def _choose(self, rows, n, seed):
-        from_mean = _squared_distances(rows, rows.mean(axis=0, dtype=np.float64))
+        from_mean = squared_distances(rows, rows.mean(axis=0, dtype=np.float64))
         return _farthest_first(rows, [int(np.argmin(from_mean))], n)
 
 
@@ -348,7 +324,7 @@ class MedoidSubset(_RealSubset):
         taken = np.zeros(len(rows), dtype=bool)
         picked = []
         for center in kmeans_centers(rows, n, self.n_init, seed):
-            distances = _squared_distances(rows, center)
+            distances = squared_distances(rows, center.astype(float))
             distances[taken] = np.inf
             picked.append(int(np.argmin(distances)))
             taken |= (rows == rows[picked[-1]]).all(axis=1)

@@ -93,7 +93,7 @@ def test_larger_subset_holds_the_smaller_one(baseline):
 @each_subset
 def test_large_data_is_measured_in_parts(baseline, monkeypatch):
     expected = clone(baseline).fit(X, Y).select()
-    monkeypatch.setattr("skdistill.subsets.VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr("skdistill.tree.NUMBERS_AT_ONCE", 1000)
     assert_array_equal(clone(baseline).fit(X, Y).select(), expected)
 
 
