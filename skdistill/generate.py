@@ -46,6 +46,13 @@ FAMILY = (
     "PNDMScheduler",
     "UniPCMultistepScheduler",
 )
+# Those of them that diffusers has not taught to read a model that predicts clean samples.
+NOT_FROM_SAMPLES = (
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "PNDMScheduler",
+)
 
 
 class BatchedCalls:
@@ -127,7 +134,7 @@ def make_scheduler(scheduler, default):
     ------
     ValueError
         If it is none of the Karras family, takes the model's output for something else than it
-        is, or counts in the noise levels of flow matching.
+        is or can't read it, or counts in the noise levels of flow matching.
     """
     given = default if scheduler is None else scheduler
     name = given if isinstance(given, str) else type(given).__name__
@@ -142,6 +149,12 @@ def make_scheduler(scheduler, default):
             f"scheduler={kind.__name__}(prediction_type={config.prediction_type!r}) does not suit "
             f"a backbone that predicts {default.config.prediction_type!r}; scheduler="
             f"{kind.__name__!r}, as a string, takes all such terms from the backbone."
+        )
+    if config.prediction_type == "sample" and name in NOT_FROM_SAMPLES:
+        others = ", ".join(other for other in FAMILY if other not in NOT_FROM_SAMPLES)
+        raise ValueError(
+            f"scheduler={name!r} can't draw from a backbone that predicts 'sample', as this one "
+            f"does; those that can are {others}."
         )
     if config.get("use_flow_sigmas"):
         raise ValueError(

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from skdistill.backbones import ClosedFormBackbone, DiTBackbone
 from skdistill.generate import (
     FAMILY,
+    NOT_FROM_SAMPLES,
     BatchedCalls,
     class_generator,
     clean_prediction,
@@ -68,8 +69,15 @@ def targets_at(point, n=60):
     return Targets(centroid, torch.ones(n, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(
+    ("name", "prediction_type"),
+    [
+        (name, prediction_type)
+        for name in SCHEDULERS
+        for prediction_type in ("epsilon", "v_prediction", "sample")
+        if prediction_type != "sample" or name not in NOT_FROM_SAMPLES
+    ],
+)
 def test_every_scheduler_draws_from_the_mixture(backbone, name, prediction_type):
     class Converted:
         """The same model in other terms."""
@@ -572,6 +580,19 @@ def test_a_scheduler_that_reads_the_model_otherwise_is_refused():
     ):
         make_scheduler(diffusers.DDIMScheduler(), velocity)
     assert make_scheduler("DDIMScheduler", velocity).config.prediction_type == "v_prediction"
+
+
+@pytest.mark.parametrize("name", NOT_FROM_SAMPLES)
+def test_a_scheduler_that_cannot_read_a_model_of_samples_is_refused(name):
+    own = getattr(diffusers, name)(prediction_type="sample")
+    own.set_timesteps(10)
+    x = torch.zeros(1, 2)
+    # The day diffusers can, this fails.
+    with pytest.raises((NotImplementedError, ValueError), match="sample"):
+        own.step(x, own.timesteps[0], own.scale_model_input(x, own.timesteps[0]))
+    samples = diffusers.DDPMScheduler(prediction_type="sample")
+    with pytest.raises(ValueError, match=f"scheduler='{name}' can't draw .* DDIMScheduler, DDPM"):
+        make_scheduler(name, samples)
 
 
 def test_clipping_and_thresholding_are_off_whatever_the_configuration():
