@@ -76,7 +76,7 @@ def checkpoint_folder(out):
     Returns
     -------
     folder : pathlib.Path
-        A folder beside it.
+        A folder beside it, absolute.
 
     Examples
     --------
@@ -84,7 +84,8 @@ def checkpoint_folder(out):
     >>> checkpoint_folder("backbones/mine").name
     'mine.partial'
     """
-    out = Path(out)
+    # Of a link, beside what it leads to, which may lie on a larger disk.
+    out = Path(out).expanduser().resolve()
     return out.with_name(out.name + ".partial")
 
 

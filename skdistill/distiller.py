@@ -438,6 +438,13 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             If `X`, `y` or a parameter cannot be used; the message says what would do.
         """
         self._check_settings()
+        # Whatever is refused on the way, a former fit stays whole.
+        fitted = copy.copy(self)
+        fitted._fit(X, y)
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def _fit(self, X, y):
         rows, y, row_shape = self._validate_rows(X, y, reset=True)
         self.classes_, labels = np.unique(y, return_inverse=True)
         budgets = check_ipc(self.ipc, self.classes_)
@@ -461,7 +468,6 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.cluster_centers_ = np.concatenate(centers)
         self.centroid_classes_ = np.repeat(np.arange(len(centers)), [len(c) for c in centers])
         self._used = self._used_by_fit()
-        return self
 
     def sample(self, ipc=None, *, out_dir=None):
         """Generate the distilled set.
@@ -811,7 +817,7 @@ class ManifoldGDDistiller(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                     "images by skdistill.training.pretrain, or the hub id of a class-conditional "
                     "DiT.",
                     UserWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
         else:
             self._model_classes = self.backbone_.class_indices(self.classes_, self.class_map)
@@ -1013,6 +1019,8 @@ def _optional_X(transform):
 
 # scikit-learn's wrapper for set_output demands X, whose index it would keep, and two dimensions.
 ManifoldGDDistiller.transform = _optional_X(ManifoldGDDistiller.transform)
+# Inherited, it is wrapped as well, and would wrap what transform returns once more.
+ManifoldGDDistiller.fit_transform = TransformerMixin.fit_transform.__wrapped__
 
 
 def _centers_of(clusterer, dtype):

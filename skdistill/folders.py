@@ -13,6 +13,8 @@ __all__ = ["IMAGE_SUFFIXES", "find_images", "read_image", "survey_image"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 # Pillow would try all it knows, and hand a PostScript file of whatever name to an interpreter.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+# Where Pillow looks for an orientation, among what it has read of an image.
+NOTES = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 
 
 def find_images(folder):
@@ -120,7 +122,7 @@ def survey_image(path):
         # Pillow has turned a TIFF by now, and would decode a PNG in search of an orientation.
         turned = (
             image.format != "TIFF"
-            and "exif" in image.info
+            and not image.info.keys().isdisjoint(NOTES)
             and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         )
         size = (image.width, image.height) if turned else (image.height, image.width)

@@ -412,7 +412,7 @@ def _candidates(projector, centers):
     """Return the latents nearest to centroids, and which of them are padding."""
     wanted = max(POSTERIOR_CANDIDATES * projector.n_neighbors, projector.n_components + 1)
     found = min(wanted, len(projector.reference_))
-    nearest = projector.nearest_neighbors_.kneighbors(centers, found, return_distance=False)
+    nearest = projector._nearest(centers, found)[1]
     # Padded to one number for all classes, so that no class depends on which others are there.
     padded = np.pad(nearest, ((0, 0), (0, wanted - found)), mode="edge")
     present = np.zeros(padded.shape, dtype=centers.dtype)

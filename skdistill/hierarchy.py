@@ -88,13 +88,15 @@ def _are_leaves_of(tree, X):
     Of the root alone, the same rows in another order would have them as well.
     """
     variance = tree.sse[0] / tree.size[0]
+    # Rows that differ by rounding alone have neither twice.
+    rounding = 8 * np.finfo(tree.centers.dtype).eps * np.abs(tree.centers).max()
     for leaf in tree.leaves:
         rows = tree.members(leaf)
         other = single_leaf(take_rows(X, rows), rows)
-        tolerance = {"rtol": 1e-6, "atol": 1e-6 * variance}
+        tolerance = {"rtol": 1e-6, "atol": 1e-6 * variance + rounding**2}
         if not np.isclose(tree.sse[leaf] / len(rows), other.sse[0] / len(rows), **tolerance):
             return False
-        tolerance["atol"] = 1e-6 * np.sqrt(variance)
+        tolerance["atol"] = 1e-6 * np.sqrt(variance) + rounding
         if not np.allclose(tree.centers[leaf], other.centers[0], **tolerance):
             return False
     return True
@@ -428,8 +430,10 @@ class HierarchicalIPC(
         for all methods, so that equally near prototypes are the same to all of them.
         """
         n_rows = max(1, DISTANCES_AT_ONCE // self._n_features_out)
+        # Far from zero, products of coordinates would leave no digits for distances.
+        origin = array_namespace(X).mean(self.cluster_centers_, axis=0)
         for batch in gen_batches(X.shape[0], n_rows):
-            yield euclidean_distances(X[batch, :], self.cluster_centers_)
+            yield euclidean_distances(X[batch, :] - origin, self.cluster_centers_ - origin)
 
     def _nearest(self, X):
         """Return the index of the nearest prototype, the first one of equally near ones."""

@@ -9,6 +9,7 @@ from sklearn.utils import gen_batches
 
 __all__ = [
     "DataFormat",
+    "check_image_shape",
     "check_value_range",
     "from_networks",
     "infer_format",
@@ -114,10 +115,12 @@ def to_networks(X, value_range, dtype=np.float32):
         Values outside `value_range` are clipped to it.
     """
     low, high = value_range
+    # Beside a large `low`, less precision would make all values one.
+    x = np.asarray(X, dtype=np.result_type(X, dtype))
     # Of a very small range, the reciprocal would be infinite.
-    x = (np.asarray(X, dtype=dtype) - low) / ((high - low) / 2.0) - 1.0
+    x = (x - low) / ((high - low) / 2.0) - 1.0
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
-    return np.ascontiguousarray(np.clip(x, -1.0, 1.0))
+    return np.ascontiguousarray(np.clip(x, -1.0, 1.0), dtype=dtype)
 
 
 def from_networks(x, value_range, *, shape, dtype):
@@ -211,7 +214,7 @@ def infer_format(
         If `image_shape` does not fit the rows, or the images do not fit the backbone.
     """
     if image_shape is not None:
-        image_shape = _check_image_shape(image_shape)
+        image_shape = check_image_shape(image_shape)
         fits = len(row_shape) == 1 and np.prod(image_shape) == rows.shape[1]
         if len(image_shape) not in (2, 3) or not (fits or image_shape == row_shape):
             raise ValueError(
@@ -240,8 +243,24 @@ def infer_format(
     return data_format
 
 
-def _check_image_shape(image_shape):
-    """Return the shape of an image as a tuple of int."""
+def check_image_shape(image_shape):
+    """Return the shape of an image as a tuple of int.
+
+    Parameters
+    ----------
+    image_shape : sequence of int
+        (height, width) or (height, width, channels).
+
+    Returns
+    -------
+    image_shape : tuple of int
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If it is not positive integers.
+    """
     shape = np.asarray(image_shape)
     if shape.ndim != 1 or shape.dtype.kind not in "iu" or (shape < 1).any():
         raise ValueError(

@@ -98,8 +98,9 @@ class ManifoldGDResampler(BaseEstimator):
         Returns
         -------
         X_syn : ndarray or DataFrame of shape (n_synthetic, n_features)
-            A data frame where `X` is one, with its columns and their dtypes; values are rounded
-            where those are integers.
+            A data frame where `X` is one, with its columns and, of numbers, their dtypes; values
+            are rounded where those are integers. Categories of numbers come back as floats between
+            them.
 
         y_syn : ndarray or Series of shape (n_synthetic,)
             A series where `y` is one, with its name and dtype.

@@ -23,7 +23,7 @@ from torch import nn
 
 from skdistill.augmentation import augment
 from skdistill.networks import conv_net, own_random_state, resnet
-from skdistill.pixels import check_value_range, infer_value_range, to_networks
+from skdistill.pixels import check_image_shape, check_value_range, infer_value_range, to_networks
 from skdistill.progress import progress_bar
 from skdistill.validation import has_bfloat16, pick_device
 
@@ -255,7 +255,7 @@ class _NetworkClassifier(
         """Return (height, width) or (height, width, channels) of an image of X."""
         shape = X.shape[1:]
         if self.image_shape is not None:
-            shape = tuple(int(n) for n in self.image_shape)
+            shape = check_image_shape(self.image_shape)
             if X.shape[1:] not in (shape, (math.prod(shape),)):
                 raise ValueError(
                     f"image_shape={shape} does not fit X, which has the shape {X.shape}."

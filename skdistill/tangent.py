@@ -23,6 +23,9 @@ __all__ = ["TangentProjector", "local_basis", "posterior_weights"]
 N_BISECTIONS = 40
 # Neighbours and features above which the wanted eigenvectors alone are less work than all.
 WIDE = 128
+# How many times their extent points may be from zero: squares of the distance take ten of float64's
+# sixteen digits.
+FAR = 1e5
 
 
 def _float32_or_better(xp, array):
@@ -264,8 +267,8 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         The reference points, in float32 if they came so, otherwise in float64.
 
     nearest_neighbors_ : NearestNeighbors or None
-        The search structure over `reference_`; None where that is no array of NumPy, and neighbours
-        are found by all distances.
+        The search structure over `reference_`, less their middle where they lie far from zero; None
+        where that is no array of NumPy, and neighbours are found by all distances.
 
     n_features_in_ : int
         Number of features seen during fit.
@@ -349,9 +352,25 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         xp, _ = get_namespace(X)
         self.reference_ = validate_data(self, X, dtype=[xp.float64, xp.float32])
+        self._origin = self._far_origin()
         searched = is_numpy_array(self.reference_)
-        self.nearest_neighbors_ = NearestNeighbors().fit(self.reference_) if searched else None
+        self.nearest_neighbors_ = (
+            NearestNeighbors().fit(self._relative(self.reference_)) if searched else None
+        )
         return self
+
+    def _far_origin(self):
+        """Return the middle of points that lie so far from zero that products lose their digits.
+
+        None for others, of which a shifted copy would be a waste.
+        """
+        xp = array_namespace(self.reference_)
+        low, high = xp.min(self.reference_, axis=0), xp.max(self.reference_, axis=0)
+        middle = low + (high - low) / 2
+        return middle if xp.max(xp.abs(middle)) > FAR * xp.max(high - low) else None
+
+    def _relative(self, X):
+        return X if self._origin is None else X - self._origin
 
     def transform(self, X):
         """Put each row onto the affine tangent plane at its place.
@@ -453,6 +472,8 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = self._validate_points(X, "tangent_bases")
         several = np.iterable(radius)
         radii = [self._radius(r) for r in (radius if several else [radius])]
+        if not radii:
+            raise ValueError(f"radius={radius!r} must hold at least one positive number.")
         (n_points, n_features), options = X.shape, {"dtype": X.dtype, "device": device(X)}
         empty = array_namespace(X).empty
         means = empty((n_points, len(radii), n_features), **options)
@@ -539,13 +560,15 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _nearest(self, X, k):
         """Return distances to the `k` nearest reference points, and their indices."""
+        X = self._relative(X)
         if self.nearest_neighbors_ is not None:
             return self.nearest_neighbors_.kneighbors(X, k)
+        reference = self._relative(self.reference_)
         xp, n_points, found = array_namespace(X), X.shape[0], []
         # Distances, the order of them, and what sorting takes.
         row_bytes = 3 * 8 * self.reference_.shape[0]
         for rows in gen_batches(n_points, get_chunk_n_rows(row_bytes, max_n_rows=n_points)):
-            distances = euclidean_distances(X[rows, :], self.reference_)
+            distances = euclidean_distances(X[rows, :], reference)
             nearest = xp.argsort(distances, axis=1)[:, :k]
             found.append((xp.take_along_axis(distances, nearest, axis=1), nearest))
         distances, indices = map(xp.concat, zip(*found, strict=True))

@@ -259,6 +259,14 @@ class TestClassIndices:
         classes = ["Tinca tinca", "goldfish", "tench"]
         assert self.indices(tmp_path, classes, names=names) == [0, 1, 0]
 
+    def test_whole_names_come_before_synonyms(self, tmp_path):
+        names = ["cat, dog", "dog", "fox, "]
+        assert self.indices(tmp_path, names, names=names) == [0, 1, 2]
+
+    def test_a_name_of_two_classes_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match=r"'crane'.* 2 classes .*: 0, 2. Give class_map=.'a':"):
+            self.indices(tmp_path, ["a"], {"a": "crane"}, names=["crane", "b", "crane"])
+
     def test_integers_are_names_where_there_are_any(self, tmp_path):
         assert self.indices(tmp_path, [5, 7], names=["7", "6", "5"]) == [2, 0]
 
@@ -323,6 +331,36 @@ class TestBadFolders:
         path = dit_folder / "scheduler" / "scheduler_config.json"
         path.write_text(json.dumps({"_class_name": "DiffusionPipeline"}))
         with pytest.raises(ValueError, match=r"names a scheduler 'DiffusionPipeline', which diff"):
+            DiTBackbone(dit_folder)
+
+    @pytest.mark.parametrize(
+        ("file", "key", "value", "match"),
+        [
+            ("model_index.json", "id2label", ["a"], "id2label in .* must map"),
+            ("model_index.json", "id2label", {"x": "a"}, "id2label in .* must map"),
+            ("model_index.json", "guidance_scale", "abc", "model_index.json' has a value_range or"),
+            ("model_index.json", "guidance_scale", float("nan"), "guidance_scale=nan must be fin"),
+            ("model_index.json", "value_range", 5, "value_range must be .* got 5"),
+            ("model_index.json", "value_range", [1, 0], "value_range must be"),
+            ("transformer/config.json", "num_layers", "a", "weights in .* cannot be read"),
+            ("scheduler/scheduler_config.json", "beta_schedule", "x", "configures no DDPM"),
+            ("scheduler/scheduler_config.json", "num_train_timesteps", "x", "configures no"),
+        ],
+    )
+    def test_values_that_cannot_be_used_are_named(self, dit_folder, file, key, value, match):
+        path = dit_folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+        with pytest.raises(ValueError, match=match):
+            DiTBackbone(dit_folder)
+
+    @pytest.mark.parametrize("part", ["vae", "transformer"])
+    def test_weights_that_are_not_finite_are_named(self, dit_folder, part):
+        path = dit_folder / part / "diffusion_pytorch_model.safetensors"
+        weights = load_file(path)
+        name = sorted(weights)[-1]
+        weights[name] = weights[name] * float("nan")
+        save_file(weights, path)
+        with pytest.raises(ValueError, match=f"{part}' cannot be used: '{name}' has values"):
             DiTBackbone(dit_folder)
 
     def test_networks_that_do_not_belong_together_are_refused(self, dit_folder):

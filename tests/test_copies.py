@@ -58,3 +58,16 @@ def test_rows_are_told_from_their_near_duplicates_by_their_index():
     # So near that rounding decides which of the two seems the nearer.
     check = metrics.copying(np.concatenate([rows, rows + 1e-10]), rows)
     assert_allclose(check.real_distances, 1e-10 * np.sqrt(20), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("far", "n_far"), [(1e8, 200), (1e12, 1)])
+def test_copies_are_found_though_some_rows_are_far_away(far, n_far):
+    real = np.random.default_rng(0).normal(size=(400, 20))
+    real[:n_far] += far
+    check = metrics.copying(real, real[5:45])
+    assert check.copied_share == 1.0
+    assert_array_equal(check.indices, np.arange(5, 45))
+    expected = cdist(real, real)
+    np.fill_diagonal(expected, np.inf)
+    # An origin far from most rows takes digits of them.
+    assert_allclose(check.real_distances, expected.min(axis=1), rtol=1e-6)

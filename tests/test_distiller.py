@@ -869,16 +869,29 @@ def test_parts_that_were_changed_in_place_after_fit_are_noticed():
         distiller.set_params(**{name: before}).sample()
 
 
-def test_a_fit_that_is_refused_leaves_the_former_one():
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"guidance_interval": (1.0, 0.0)},
+        {"num_inference_steps": 5000},
+        {"class_map": {1: 0}},
+        # The last thing that fit does.
+        {"clusterer": DBSCAN()},
+    ],
+)
+def test_a_fit_that_is_refused_leaves_the_former_one(refused):
     X, y = load_iris(return_X_y=True)
     distiller = ManifoldGDDistiller(2, num_inference_steps=3, random_state=0).fit(X, y)
     before = distiller.sample()[0]
-    distiller.set_params(guidance_interval=(1.0, 0.0))
-    with pytest.raises(ValueError, match="guidance_interval"):
-        distiller.fit(X[:, :2], y + 1)
-    np.testing.assert_array_equal(
-        distiller.set_params(guidance_interval=(0, 0.5)).sample()[0], before
+    distiller.set_params(**refused)
+    with pytest.raises(ValueError, match=next(iter(refused))):
+        distiller.fit(pd.DataFrame(X[:, :2], columns=["a", "b"]), y + 1)
+    distiller.set_params(
+        guidance_interval=(0, 0.5), num_inference_steps=3, class_map=None, clusterer=None
     )
+    np.testing.assert_array_equal(distiller.sample()[0], before)
+    assert distiller.n_features_in_ == 4
+    assert not hasattr(distiller, "feature_names_in_")
 
 
 def test_a_memory_that_keeps_nothing_does_for_rows_on_disk(tmp_path):
@@ -890,3 +903,24 @@ def test_a_memory_that_keeps_nothing_does_for_rows_on_disk(tmp_path):
     np.testing.assert_array_equal(
         kept.sample()[0], ManifoldGDDistiller(2, **settings).fit(mapped, y).sample()[0]
     )
+
+
+@pytest.mark.filterwarnings("ignore:Images through the closed-form")
+def test_data_frames_are_made_of_tables_alone_whichever_method_is_asked():
+    X, y = load_iris(return_X_y=True)
+    settings = {"num_inference_steps": 3, "random_state": 0}
+    distiller = ManifoldGDDistiller(2, **settings).set_output(transform="pandas")
+    frame = distiller.fit_transform(X, y)
+    pd.testing.assert_frame_equal(frame, distiller.fit(X, y).transform(X))
+    images = X[:, :, None].repeat(4, axis=2)
+    made = distiller.fit_transform(images, y)
+    np.testing.assert_array_equal(made, distiller.fit(images, y).transform(images))
+    assert type(made) is np.ndarray
+
+
+@pytest.mark.parametrize("spread", [3e-16, 1e-15, 1e-14])
+def test_more_samples_of_rows_that_differ_by_rounding_alone(spread):
+    rng = np.random.default_rng(0)
+    X = np.append(1 + spread * rng.normal(size=(30, 2)), 5 + rng.normal(size=(30, 2)), axis=0)
+    distiller = ManifoldGDDistiller(3, num_inference_steps=3, random_state=0)
+    assert distiller.fit(X, np.arange(60) // 30).sample(10)[0].shape == (20, 2)

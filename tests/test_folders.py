@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from unprivileged import unprivileged_folder
 
-from skdistill.folders import find_images, read_image
+from skdistill.folders import find_images, read_image, survey_image
 
 FORMATS = {
     "png": "PNG",
@@ -269,6 +269,19 @@ def test_images_stand_as_the_camera_was_held(tmp_path, orientation):
         8: stored[:, ::-1].T,
     }[orientation]
     assert_array_equal(read_image(tmp_path / "1.png"), seen)
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description tiff:Orientation="6"
+xmlns:tiff="http://ns.adobe.com/tiff/1.0/"/></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_an_orientation_noted_elsewhere_is_known_before_decoding(tmp_path, suffix):
+    path = tmp_path / f"1.{suffix}"
+    Image.fromarray(np.zeros((8, 12), dtype=np.uint8)).save(path, xmp=XMP)
+    assert read_image(path).size == (8, 12)
+    assert survey_image(path)[0] == (12, 8)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "tif", "webp"])

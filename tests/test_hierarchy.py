@@ -368,3 +368,12 @@ def test_faster_than_bisecting_kmeans_in_many_dimensions():
             ours = HierarchicalIPC(50, n_init=1, random_state=seed)
             ratios.append(seconds(ours) / seconds(theirs))
     assert np.median(ratios) <= 0.6
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6, 1e8])
+def test_the_nearest_prototype_is_told_far_from_zero_too(shift):
+    X = np.random.default_rng(0).normal(size=(300, 4)) + shift
+    clusters = HierarchicalIPC(10, random_state=0).fit(X)
+    expected = np.linalg.norm(X[:, None] - clusters.cluster_centers_, axis=2)
+    np.testing.assert_array_equal(clusters.labels_, expected.argmin(axis=1))
+    np.testing.assert_allclose(clusters.transform(X), expected, rtol=1e-6, atol=1e-7)

@@ -100,3 +100,10 @@ def test_a_range_that_the_caller_names_holds_for_integers_too():
     back = infer_format(rows, (1,), value_range=(2, 5)).from_backbone(np.array([[1.0], [7.0]]))
     assert back.dtype == rows.dtype
     assert back.tolist() == [[2], [5]]
+
+
+def test_images_far_from_zero_keep_their_contrast():
+    X = np.random.default_rng(0).random((3, 4, 4))
+    near, far = (to_networks(X + shift, (shift, shift + 1.0)) for shift in (0.0, 1e9))
+    assert far.dtype == np.float32
+    np.testing.assert_allclose(far, near, atol=1e-6)

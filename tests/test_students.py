@@ -237,7 +237,12 @@ def test_verbose_shows_the_loss_on_a_terminal_only(capsys, monkeypatch):
         ({}, X[FEW], np.linspace(0, 1, 100), "Unknown label type"),
         ({}, X[FEW].reshape(100, 64), Y[FEW], "give image_shape="),
         ({"image_shape": (7, 8)}, X[FEW].reshape(100, 64), Y[FEW], "does not fit X"),
-        ({"image_shape": (-8, -8)}, X[FEW].reshape(100, 64), Y[FEW], r"got \(-8, -8\)"),
+        (
+            {"image_shape": (-8, -8)},
+            X[FEW].reshape(100, 64),
+            Y[FEW],
+            r"image_shape=\(-8, -8\) must be",
+        ),
         ({"image_shape": (64,)}, X[FEW].reshape(100, 64), Y[FEW], r"got \(64,\)"),
         ({}, X[FEW].reshape(100, 2, 4, 4, 2), Y[FEW], r"got \(2, 4, 4, 2\)"),
         ({"depth": 4}, X[FEW], Y[FEW], "depth of at most 3, got 4"),

@@ -430,3 +430,22 @@ def test_bad_input_is_refused():
         projector.tangent_bases(X, radius=0)
     with pytest.raises(ValueError, match="'alpha_bar' parameter"):
         TangentProjector(alpha_bar=1.0).fit(X)
+
+
+def test_points_far_from_zero_have_the_neighbours_that_they_have_at_zero():
+    # Whole numbers, which a shift does not round.
+    X = np.random.default_rng(0).integers(0, 2**20, size=(300, 20)).astype(float)
+    far = X + 2.0**46
+    near, moved = TangentProjector().fit(X), TangentProjector().fit(far)
+    assert_array_equal(moved.neighborhoods(far)[0], near.neighborhoods(X)[0])
+    assert_array_equal(moved.neighbor_distances(far), near.neighbor_distances(X))
+    assert_allclose(moved.transform(far) - 2.0**46, near.transform(X), atol=2.0)
+    # Of points that noise has drawn towards zero.
+    noisy = TangentProjector(alpha_bar=0.9).fit(far).neighborhoods(0.9**0.5 * far)[0]
+    assert_array_equal(noisy[:, 0], np.arange(300))
+
+
+def test_at_least_one_radius_is_needed():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(ValueError, match=r"radius=\[\] must hold at least one"):
+        TangentProjector().fit(X).tangent_bases(X, radius=[])

@@ -15,12 +15,15 @@ import torch
 from diffusers.models.embeddings import LabelEmbedding
 from safetensors.torch import load_file
 from sklearn.svm import SVC
+from torch.nn import Dropout
 
 import skdistill
 from skdistill.datasets import load_digits_split
 from skdistill.pixels import from_networks, to_networks
 from skdistill.training import checkpoint_folder, loop, pretrain
-from skdistill.training.dit import dit_loss
+from skdistill.training.dit import dit_loss, make_dit
+from skdistill.training.vae import encode as encode_views
+from skdistill.training.vae import fold_scale, make_vae, vae_loss
 
 TINY = {"vae_width": 8, "width": 32, "depth": 1, "batch_size": 16, "device": "cpu"}
 SHORT = TINY | {"vae_steps": 20, "steps": 60, "checkpoint_every": 5}
@@ -74,6 +77,8 @@ def test_the_folder_is_what_diffusers_and_its_readers_expect(trained):
     pipeline = diffusers.DiTPipeline.from_pretrained(trained, low_cpu_mem_usage=False)
     assert isinstance(pipeline.scheduler, diffusers.DDIMScheduler)
     assert not pipeline.scheduler.config.clip_sample
+    # What the loss teaches; see the tests of it.
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
     assert pipeline.transformer.config.num_embeds_ada_norm == 3
     assert pipeline.get_label_ids(["one", "two", "zero"]) == [0, 1, 2]
     index = json.loads((trained / "model_index.json").read_text())
@@ -130,7 +135,7 @@ def test_finished_training_is_not_repeated(trained, small_images):
 @pytest.mark.parametrize("content", ['{"a": 1}', "[]", "{", '{"data": 1, "settings": 2}'])
 def test_a_record_of_something_else_is_named(small_images, tmp_path, content):
     (tmp_path / "training.json").write_text(content)
-    with pytest.raises(ValueError, match=r"training.json' was not written by a training"):
+    with pytest.raises(ValueError, match=r"training.json' is .* not written by a training"):
         pretrain(*small_images, tmp_path, **TINY)
 
 
@@ -221,10 +226,10 @@ def test_what_is_written_is_the_moving_average(small_images, tmp_path, monkeypat
     history = []
     save = loop._save
 
-    def save_and_record(path, step, seconds, model, *rest):
+    def save_and_record(path, progress, model, *rest):
         if path.stem == "dit":
             history.append(model.proj_out_2.weight.detach().clone())
-        save(path, step, seconds, model, *rest)
+        save(path, progress, model, *rest)
 
     monkeypatch.setattr(loop, "_save", save_and_record)
     # So that the last checkpoint can be read.
@@ -274,7 +279,7 @@ def test_colour_images_flips_and_the_callers_random_state(tmp_path):
     assert (dit.config.sample_size, dit.config.patch_size) == (6, 1)
 
 
-X, Y = np.zeros((4, 8, 8)), [0, 0, 1, 1]
+X, Y = np.arange(256.0).reshape(4, 8, 8), [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +294,9 @@ X, Y = np.zeros((4, 8, 8)), [0, 0, 1, 1]
         (X, [0, 0, 1], {}, "one label for each of the 4 images"),
         (X, [0, 0, 1, 2], {}, "two images a class, class 1 has one"),
         (X, [0, 0, np.nan, np.nan], {}, "y contains NaN"),
+        (X, [0, 0, "a", None], {}, "y must hold labels of one type, got NoneType, int, str"),
+        (X[:, :0, :0], Y, {}, "at least one pixel"),
+        (X[[0, 0, 0, 0]], Y, {}, "all 4 are the same"),
         (X[:, :7, :7], Y, {}, "downsamplings=1 needs an image size .* of 2, got 7 x 7"),
         (X, Y, {"patch_size": 3}, "patch_size=3 must divide the size of the latents, 4"),
         (X, Y, {"width": 100}, "width must be a multiple of 32, got 100"),
@@ -303,6 +311,227 @@ def test_bad_input_is_refused_before_anything_is_written(X, y, settings, message
     with pytest.raises(ValueError, match=message):
         pretrain(X, y, tmp_path / "backbone", **settings)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("out", ["digits", "./fashion", Path("cifar10")])
+def test_the_name_of_a_shipped_backbone_is_refused(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is the name of a shipped backbone"):
+        pretrain(X, Y, out, **TINY)
+    with pytest.raises(ValueError, match=r"out='.' must name a folder"):
+        pretrain(X, Y, "", **TINY)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(there, tmp_path, small_images):
+    if there:
+        (tmp_path / "large disk").mkdir()
+    (tmp_path / "link").symlink_to("large disk", target_is_directory=True)
+    settings = SHORT | {"vae_steps": 1, "steps": 1}
+    # Which a name of a file may have in it on Linux.
+    out = pretrain(*small_images, tmp_path / "link", **settings, data="caf\udce9")
+    assert out == tmp_path / "link"
+    assert sorted(os.listdir(tmp_path)) == ["large disk", "link"]
+    assert (tmp_path / "large disk" / "model_index.json").exists()
+    assert "caf\\udce9" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_values_outside_the_range_are_warned_of(tmp_path, small_images):
+    settings = SHORT | {"vae_steps": 1, "steps": 1, "value_range": (0, 1)}
+    with pytest.warns(UserWarning, match=r"\d\d% of the values of X lie outside value_range=\(0"):
+        pretrain(*small_images, tmp_path / "out", **settings)
+
+
+def test_checkpoints_that_are_of_no_use_are_named(tmp_path, small_images, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    with monkeypatch.context() as stopping:
+        stopping.setattr("skdistill.training.run.make_dit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(*small_images, out, **SHORT)
+    record, checkpoint = partial / "run.json", partial / "vae.safetensors"
+    whole, described = checkpoint.read_bytes(), record.read_bytes()
+
+    checkpoint.write_bytes(whole[:5000])
+    with pytest.raises(ValueError, match=r"vae.safetensors' is damaged .*; remove it"):
+        pretrain(*small_images, out, **SHORT)
+    checkpoint.write_bytes(whole)
+    record.unlink()
+    with pytest.raises(ValueError, match=r"run.json' is missing"):
+        pretrain(*small_images, out, **SHORT)
+    # As if another run had begun in this folder before the first checkpoint of this one.
+    record.write_bytes(described.replace(b'"random_state": 0', b'"random_state": 1'))
+    with pytest.raises(ValueError, match=r"vae.safetensors' is of another run"):
+        pretrain(*small_images, out, **SHORT, random_state=1)
+
+
+def linear_vae():
+    """A VAE of random weights whose latents are neither centred nor of unit variance."""
+    torch.manual_seed(0)
+    settings = {"downsamplings": 1, "latent_channels": 4, "vae_width": 8, "value_range": (0, 1)}
+    X = np.random.default_rng(0).random((50, 8, 8))
+    vae = make_vae(X, settings)
+    with torch.no_grad():
+        vae.quant_conv.weight *= torch.tensor([5.0, 1.0, 0.2, 9.0, 1.0, 1.0, 1.0, 1.0])[
+            :, None, None, None
+        ]
+        vae.quant_conv.bias += torch.tensor([3.0, -2.0, 0.5, 10.0, 0.0, 1.0, -1.0, 0.5])
+    return vae, X, settings
+
+
+@torch.no_grad()
+def test_folding_the_scale_changes_latents_and_nothing_else():
+    vae, X, settings = linear_vae()
+    x = torch.from_numpy(to_networks(X, (0, 1)))
+    before = vae.encode(x).latent_dist
+    decoded, axes = vae.decode(before.mean).sample, (0, 2, 3)
+    std, mean = before.mean.std(axes, keepdim=True), before.mean.mean(axes, keepdim=True)
+    assert (std - 1).abs().min() > 0.1
+    fold_scale(vae, X, settings | {"flip": False})
+    after = vae.encode(x).latent_dist
+    # Up to the rounding of weights to half precision.
+    close = {"rtol": 5e-3, "atol": 5e-2}
+    torch.testing.assert_close(after.mean, (before.mean - mean) / std, **close)
+    torch.testing.assert_close(after.std, before.std / std, **close)
+    torch.testing.assert_close(vae.decode(after.mean).sample, decoded, **close)
+
+
+def test_a_vae_whose_latents_do_not_vary_is_refused():
+    vae, X, settings = linear_vae()
+    with pytest.raises(FloatingPointError, match="The VAE does not fit half precision"):
+        # Of one pixel each, so that they do not vary within an image either.
+        fold_scale(vae, X[[0] * 10, :2, :2], settings | {"flip": False})
+
+
+def test_the_loss_of_a_vae_is_the_squared_error_and_a_thousandth_of_the_divergence_a_pixel():
+    X = np.random.default_rng(0).random((6, 4, 4))
+    seen = []
+
+    def encode_as_it_is(x):
+        seen.append(x)
+        kl = torch.full((len(x),), 32.0)
+        return SimpleNamespace(latent_dist=SimpleNamespace(sample=lambda: x, kl=lambda: kl))
+
+    vae = SimpleNamespace(
+        device=torch.device("cpu"),
+        encode=encode_as_it_is,
+        decode=lambda z: SimpleNamespace(sample=z + 0.5),
+    )
+    settings = {"batch_size": 4, "value_range": (0, 1), "flip": True}
+    loss = vae_loss(vae, X, settings)
+    torch.manual_seed(0)
+    for _ in range(20):
+        assert loss().item() == pytest.approx(0.5**2 + 1e-3 * 32 / 16, rel=1e-4)
+    images = to_networks(X, (0, 1))
+    counts = np.zeros((2, 6))
+    for x in torch.cat(seen).numpy():
+        for mirrored, these in enumerate((images, images[..., ::-1])):
+            counts[mirrored] += (these == x).all(axis=(1, 2, 3))
+    assert counts.sum() == 80
+    assert counts.min() > 0
+
+
+@torch.no_grad()
+def test_the_second_view_of_latents_is_that_of_mirrored_images():
+    vae, X, settings = linear_vae()
+    views = encode_views(vae, X, settings | {"flip": True})
+    for view, images in zip(views, (X, X[:, :, ::-1]), strict=True):
+        (expected,) = encode_views(vae, images, settings | {"flip": False})
+        torch.testing.assert_close(view, expected)
+
+
+def test_a_dit_that_predicts_the_velocity_has_no_loss_and_others_a_min_snr_one():
+    scheduler = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+    alpha_bar, clean, seen = scheduler.alphas_cumprod, 1.5, []
+
+    class Oracle:
+        config = SimpleNamespace(num_embeds_ada_norm=1)
+        error = 0.0
+
+        def __call__(self, z, t, condition):
+            seen.append(t)
+            alpha, sigma = (
+                level[:, None, None, None].sqrt() for level in (alpha_bar[t], 1 - alpha_bar[t])
+            )
+            noise = (z - alpha * clean) / sigma
+            return SimpleNamespace(sample=alpha * noise - sigma * clean + self.error)
+
+    oracle = Oracle()
+    latents = torch.full((1, 1000, 1, 2, 2), clean)
+    loss = dit_loss(oracle, latents, np.zeros(1000, int), scheduler, {"batch_size": 1000})
+    torch.manual_seed(0)
+    assert loss().item() == pytest.approx(0, abs=1e-6)
+    # Each of the thousand once.
+    assert sorted(seen[0].tolist()) == list(range(1000))
+    oracle.error = 1.0
+    snr = alpha_bar / (1 - alpha_bar)
+    expected = (snr.clamp(max=5) / (snr + 1)).mean().item()
+    assert loss().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_dit_learns_of_both_views():
+    signs = []
+
+    class Recorder:
+        config = SimpleNamespace(num_embeds_ada_norm=1)
+
+        def __call__(self, z, t, condition):
+            signs.append(z.flatten() > 0)
+            return SimpleNamespace(sample=torch.zeros_like(z))
+
+    # Far beyond the noise at every timestep.
+    latents = torch.tensor([1e6, -1e6])[:, None, None, None, None].expand(2, 100, 1, 1, 1)
+    scheduler = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+    loss = dit_loss(Recorder(), latents, np.zeros(100, int), scheduler, {"batch_size": 100})
+    torch.manual_seed(0)
+    for _ in range(10):
+        loss()
+    assert torch.cat(signs).float().mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_dropout_reaches_the_blocks():
+    latents = torch.zeros(1, 2, 4, 4, 4)
+    settings = {"width": 32, "depth": 1, "patch_size": 1, "dropout": 0.25}
+    dit = make_dit(latents, 2, settings)
+    assert [m.p for m in dit.transformer_blocks[0].ff.modules() if isinstance(m, Dropout)] == [0.25]
+
+
+def run_loop(values, folder, **settings):
+    """Train one weight by given losses, or gradients; return the weight before every step."""
+    weights, steps = [], iter(values)
+    model = torch.nn.Linear(1, 1, bias=False)
+
+    def loss():
+        weights.append(model.weight.item())
+        return next(steps)(model.weight.sum())
+
+    settings = {"learning_rate": 0.01, "checkpoint_every": 10, "verbose": 0} | settings
+    loop.train(model, loss, len(values), (0,), folder / "model.safetensors", run="", **settings)
+    return np.array([*weights, model.weight.item()])
+
+
+def test_adam_steps_by_the_rate_and_gradients_are_clipped(tmp_path, monkeypatch):
+    # From zero, where the decay of weights is next to nothing.
+    monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", lambda w, *_, **__: w.data.zero_())
+    steady = run_loop([lambda w: w] * 300, tmp_path)
+    rates = [0.01 * loop._rate(step, 300) for step in range(300)]
+    np.testing.assert_allclose(-np.diff(steady), rates, rtol=0.03)
+    # Unclipped, one gradient of a million would leave no others in the mean of squares.
+    (tmp_path / "model.safetensors").unlink()
+    shaken = run_loop(
+        [(lambda w: 1e6 * w) if step == 150 else (lambda w: w) for step in range(300)], tmp_path
+    )
+    np.testing.assert_allclose(np.diff(shaken), np.diff(steady), rtol=0.02)
+
+
+@pytest.mark.parametrize("value", [50.0, np.nan, np.inf])
+def test_a_loss_far_above_its_first_value_is_divergence(value, tmp_path):
+    values = [1.0] * 10 + [value] * 10
+    with pytest.raises(FloatingPointError, match="model diverged before step 20; .* than 0.01"):
+        run_loop([lambda w, v=v: v + 0 * w for v in values], tmp_path)
 
 
 def test_the_shipped_digits_are_small_and_say_where_they_come_from():
@@ -354,7 +583,7 @@ def test_training_is_in_half_precision_where_the_device_has_it(native, tmp_path,
         dtypes.append(made.dtype)
         return made.float().square().mean()
 
-    settings = {"learning_rate": 1e-3, "checkpoint_every": 1, "verbose": 0}
+    settings = {"run": "", "learning_rate": 1e-3, "checkpoint_every": 1, "verbose": 0}
     loop.train(model, loss, 1, (0, 1), tmp_path / "model.safetensors", **settings)
     assert dtypes == [torch.bfloat16 if native else torch.float32]
 

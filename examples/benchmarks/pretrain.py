@@ -91,6 +91,7 @@ def time_steps(dit, loss, n_steps):
             n_steps + 3,
             (0,),
             Path(folder) / "dit.safetensors",
+            run="timed",
             learning_rate=1e-4,
             checkpoint_every=n_steps + 3,
             verbose=0,

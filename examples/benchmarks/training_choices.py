@@ -143,6 +143,7 @@ def train_variant(
             steps,
             (seed, 1),
             checkpoint,
+            run="compared",
             learning_rate=1e-3,
             checkpoint_every=steps,
             verbose=0,

@@ -96,7 +96,7 @@ def write_card(folder):
         measured=measured,
         command=source["command"],
     )
-    write_atomically(folder / "README.md", card.encode())
+    write_atomically(folder / "README.md", card.encode(errors="backslashreplace"))
 
 
 def describe_backbone(backbone, *, revision=None, local_files_only=False):

@@ -1,5 +1,6 @@
 """Class-conditional latent diffusion transformers in diffusers' folder format."""
 
+from collections import defaultdict
 from numbers import Integral
 from pathlib import Path
 
@@ -78,7 +79,13 @@ class DiTBackbone(LatentDiffusion):
             [*weight_files(folder, "transformer"), *weight_files(folder, "vae")]
         )
         names = read_json(folder / "model_index.json").get("id2label", {})
-        self.id2label = {int(k): str(v) for k, v in names.items()}
+        try:
+            self.id2label = {int(k): str(v) for k, v in names.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"id2label in {str(folder / 'model_index.json')!r} must map numbers of classes to "
+                f"names, got {names!r}."
+            ) from error
         self.n_classes = self.denoiser.config.num_embeds_ada_norm
 
     def class_indices(self, classes, class_map=None):
@@ -101,13 +108,16 @@ class DiTBackbone(LatentDiffusion):
         Raises
         ------
         ValueError
-            If a label has no class, or `class_map` names one that the model or `classes` lacks.
+            If a label has no class or several, or `class_map` names one that the model or
+            `classes` lacks.
         """
-        by_name = {}
+        by_name, by_synonym = defaultdict(set), defaultdict(set)
         for index, names in self.id2label.items():
+            by_name[names].add(index)
             # ImageNet's classes carry all their synonyms: "tench, Tinca tinca".
-            for name in (names, *(part.strip() for part in names.split(","))):
-                by_name.setdefault(name, index)
+            for name in names.split(","):
+                by_synonym[name.strip()].add(index)
+        by_name = {**by_synonym, **by_name}
         check_class_map(class_map, classes)
 
         indices = []
@@ -117,7 +127,14 @@ class DiTBackbone(LatentDiffusion):
             if is_index and (class_map is not None or not by_name):
                 index = wanted
             else:
-                index = by_name.get(str(wanted), -1)
+                found = sorted(by_name.get(str(wanted), [-1]))
+                if len(found) > 1:
+                    raise ValueError(
+                        f"The class {label!r} of y is to be {wanted!r}, which is the name of "
+                        f"{len(found)} classes of the backbone {self.name!r}: "
+                        f"{', '.join(map(str, found))}. Give class_map={{{label!r}: the number}}."
+                    )
+                index = found[0]
             if not 0 <= index < self.n_classes:
                 known = ", ".join(map(repr, list(self.id2label.values())[:12])) or "without names"
                 raise ValueError(

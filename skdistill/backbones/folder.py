@@ -87,6 +87,12 @@ def find_backbone(backbone, *, revision=None, local_files_only=False, weights=Tr
                 f"{'shipped' if folder.parent == WEIGHTS else 'a folder'} and has no revisions."
             )
         return folder
+    if name == "closed-form":
+        raise ValueError(
+            "backbone='closed-form' is no pretrained model: ManifoldGDDistiller fits it, and it "
+            "encodes nothing. Give a shipped name "
+            f"({', '.join(map(repr, shipped_backbones()))}), a folder or a hub id 'owner/name'."
+        )
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
         raise ValueError(
@@ -326,7 +332,7 @@ def load_network(kind, folder, part, **options):
             output_loading_info=True,
             **options,
         )
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{wrong} the config.json beside them: {error}") from error
     # Which would be made up at random.
     missing = sorted(found["missing_keys"])
@@ -334,6 +340,12 @@ def load_network(kind, folder, part, **options):
         raise ValueError(
             f"{wrong} the config.json beside them: {missing[0]!r} is missing, one of {len(missing)}"
         )
+    for name, weights in network.state_dict().items():
+        if not torch.isfinite(weights).all():
+            raise ValueError(
+                f"The weights in {str(path)!r} cannot be used: {name!r} has values that are not "
+                "finite."
+            )
     return network.eval().requires_grad_(False)
 
 
@@ -399,4 +411,7 @@ def load_scheduler(folder):
             f"backbone folder {str(folder)!r} names a scheduler {name!r}, which diffusers "
             f"{diffusers.__version__} does not have."
         )
-    return kind.from_pretrained(path.parent)
+    try:
+        return kind.from_pretrained(path.parent)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} configures no {name}: {error}") from error

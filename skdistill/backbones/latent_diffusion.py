@@ -1,5 +1,6 @@
 """What every latent diffusion backbone shares: a VAE around a network that denoises latents."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 from skdistill.backbones.folder import load_denoiser, load_scheduler, read_json
+from skdistill.pixels import check_value_range
 
 __all__ = ["LatentDiffusion", "latent_and_image_shape", "warn_if_poor"]
 
@@ -93,8 +95,17 @@ class LatentDiffusion:
         self.vae = load_denoiser(folder, "vae", "float32")
         self.default_scheduler = load_scheduler(folder)
         settings = read_json(folder / "model_index.json")
-        self.value_range = settings.get("value_range")
-        self.guidance_scale = float(settings.get("guidance_scale", guidance_scale))
+        try:
+            found = settings.get("value_range")
+            self.value_range = None if found is None else list(check_value_range(found))
+            self.guidance_scale = float(settings.get("guidance_scale", guidance_scale))
+            if not math.isfinite(self.guidance_scale):
+                raise ValueError(f"guidance_scale={self.guidance_scale} must be finite.")
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{str(folder / 'model_index.json')!r} has a value_range or a guidance_scale that "
+                f"cannot be used: {error}"
+            ) from error
         self.latent_shape, self.image_shape = latent_and_image_shape(
             self.vae.config, self.denoiser.config
         )
@@ -237,7 +248,7 @@ def warn_if_poor(x, decoded, name):
         If the mean squared error exceeds a tenth of the images' variance.
     """
     lost = float(np.mean((x - decoded) ** 2) / max(np.var(x), 1e-12))
-    if lost > 0.1:
+    if not lost <= 0.1:
         filled = float(np.ptp(x)) / 2.0
         advice = "A backbone made for such images does better: see skdistill.training.pretrain."
         if filled < 0.25:
@@ -249,5 +260,5 @@ def warn_if_poor(x, decoded, name):
             f"The VAE of backbone {name!r} loses {lost:.0%} of the variance of these images, which "
             f"bounds what a distilled set can be worth. {advice}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

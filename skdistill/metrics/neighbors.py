@@ -1,11 +1,17 @@
 """Nearest rows of a set that need not be in memory in float64."""
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import gen_batches
 
 from skdistill.metrics.sets import batches
 
 __all__ = ["distances_to", "nearest", "nearest_others"]
+
+DISTANCES_AT_ONCE = 2**24
+# Of a distance that is this share of the longest row, products of float64 leave five digits.
+DIGITS_LEFT = 1e-5
 
 
 def nearest(queries, rows, origin, n_neighbors):
@@ -33,8 +39,17 @@ def nearest(queries, rows, origin, n_neighbors):
     distances = np.empty((len(queries), 0))
     indices = np.empty((len(queries), 0), dtype=np.intp)
     for start, batch in batches(rows, origin, rows.shape[1]):
-        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(batch)), algorithm="brute")
-        batch_distances, batch_indices = search.fit(batch).kneighbors(queries)
+        n_searched = min(n_neighbors + 1, len(batch))
+        search = NearestNeighbors(n_neighbors=n_searched, algorithm="brute").fit(batch)
+        batch_distances, batch_indices = search.kneighbors(queries)
+        # Where more rows are that near than are asked for, products do not tell which are nearest.
+        longest = np.sqrt(np.einsum("ij,ij->i", batch, batch).max(initial=0.0))
+        unsure = np.flatnonzero(batch_distances[:, -1] < DIGITS_LEFT * longest)
+        for some in gen_batches(len(unsure), max(1, DISTANCES_AT_ONCE // len(batch))):
+            exact = cdist(queries[unsure[some]], batch)
+            nearest_ones = np.argsort(exact, axis=1, kind="stable")[:, :n_searched]
+            batch_indices[unsure[some]] = nearest_ones
+            batch_distances[unsure[some]] = np.take_along_axis(exact, nearest_ones, axis=1)
         distances = np.hstack([distances, batch_distances])
         indices = np.hstack([indices, start + batch_indices])
         order = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]

@@ -1,12 +1,11 @@
 """A training loop that can be killed: it goes on from its last checkpoint to the same weights."""
 
 import copy
-import math
 import time
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from skdistill.atomic import write_atomically
@@ -17,6 +16,8 @@ __all__ = ["set_seed", "train"]
 
 EMA_DECAY = 0.9995
 WARMUP_STEPS = 100
+# How many times its first value the loss may be.
+DIVERGED = 10
 # The share of the steps in which the learning rate falls.
 COOLDOWN = 0.3
 
@@ -32,7 +33,7 @@ def set_seed(*seed):
     torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 
-def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_every, verbose):
+def train(model, loss, steps, seed, checkpoint, *, run, learning_rate, checkpoint_every, verbose):
     """Train a network, from its last checkpoint where there is one.
 
     Parameters
@@ -52,6 +53,9 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
 
     checkpoint : Path
         A .safetensors file that is replaced whole.
+
+    run : str
+        What tells this run from others. It is kept in the checkpoint.
 
     learning_rate : float
         At its peak: it rises over the first steps and falls to zero over the last 30%.
@@ -73,7 +77,11 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
     Raises
     ------
     FloatingPointError
-        If the loss is no longer finite; the last checkpoint stays as it was.
+        If the loss is no longer finite, or many times what it was in the first step; the last
+        checkpoint stays as it was.
+
+    ValueError
+        If the checkpoint is damaged, or of another run.
 
     OSError
         If a checkpoint cannot be written; it names the file, and the last one stays as it was.
@@ -85,7 +93,13 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
     losses = torch.zeros(steps, device=device)
     done, seconds = 0, 0.0
     if checkpoint.exists():
-        done, seconds = _load(checkpoint, model, average, optimizer, losses)
+        try:
+            done, seconds = _load(checkpoint, run, model, average, optimizer, losses)
+        except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"The checkpoint {str(checkpoint)!r} is damaged or of another version ({error}); "
+                "remove it, and the same call trains this part anew."
+            ) from error
     started = time.monotonic() - seconds
     bar = progress_bar(description=checkpoint.stem, total=steps, initial=done, verbose=verbose)
     with bar:
@@ -105,14 +119,17 @@ def train(model, loss, steps, seed, checkpoint, *, learning_rate, checkpoint_eve
             bar.update()
             if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
                 recent = losses[max(0, step + 1 - checkpoint_every) : step + 1].mean().item()
-                if not math.isfinite(recent):
+                # It starts as that of a network that knows nothing: far above, it is no loss of
+                # learning. NaN is not below either.
+                if not recent <= DIVERGED * losses[0].item():
                     raise FloatingPointError(
                         f"The {checkpoint.stem} diverged before step {step + 1}; try a smaller "
                         f"learning_rate than {learning_rate}."
                     )
                 bar.set_postfix(loss=f"{recent:.4f}")
                 seconds = time.monotonic() - started
-                _save(checkpoint, step + 1, seconds, model, average, optimizer, losses)
+                progress = {"run": run, "step": str(step + 1), "seconds": str(seconds)}
+                _save(checkpoint, progress, model, average, optimizer, losses)
     windows = np.array_split(losses.cpu().numpy(), min(steps, 100))
     curve = [float(f"{window.mean():.5g}") for window in windows]
     return average, {"loss": curve, "seconds": round(seconds, 1)}
@@ -123,18 +140,24 @@ def _rate(step, steps):
     return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (COOLDOWN * steps))
 
 
-def _save(path, step, seconds, model, average, optimizer, losses):
+def _save(path, progress, model, average, optimizer, losses):
     tensors = {"losses": losses}
     for prefix, module in ("model", model), ("average", average):
         tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    write_atomically(path, save(tensors, {"step": str(step), "seconds": str(seconds)}))
+    write_atomically(path, save(tensors, progress))
 
 
-def _load(path, model, average, optimizer, losses):
+def _load(path, run, model, average, optimizer, losses):
     parts = {"model": {}, "average": {}, "optimizer": {}}
     with safe_open(path, "pt", device=str(losses.device)) as stored:
+        metadata = stored.metadata()
+        if metadata["run"] != run:
+            raise ValueError(
+                f"The checkpoint {str(path)!r} is of another run, which went on in this folder at "
+                "the same time; remove it, and the same call trains this part anew."
+            )
         losses.copy_(stored.get_tensor("losses"))
         for key in stored.keys():  # noqa: SIM118  (it is not a mapping)
             prefix, _, name = key.partition(".")
@@ -143,7 +166,6 @@ def _load(path, model, average, optimizer, losses):
                 parts[prefix].setdefault(int(index), {})[name] = stored.get_tensor(key)
             elif prefix in parts:
                 parts[prefix][name] = stored.get_tensor(key)
-        metadata = stored.metadata()
     model.load_state_dict(parts["model"])
     average.load_state_dict(parts["average"])
     groups = optimizer.state_dict()["param_groups"]

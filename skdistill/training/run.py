@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 from diffusers import __version__ as diffusers_version
+from safetensors import SafetensorError
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill.atomic import checkpoint_folder, write_atomically
 from skdistill.backbones.card import write_card
+from skdistill.backbones.folder import shipped_backbones
 from skdistill.pixels import check_value_range, infer_value_range
 from skdistill.training.dit import HEAD_DIM, dit_loss, make_dit, use_plain_attention
 from skdistill.training.loop import set_seed, train
@@ -219,20 +222,24 @@ def pretrain(
         "random_state": random_state,
     }
     device = pick_device(device)
-    out = Path(out)
-    partial = checkpoint_folder(out)
+    out = _check_out(out)
+    # Where a link leads: it would not let itself be replaced by a folder.
+    folder, partial = out.resolve(), checkpoint_folder(out)
     run = json.loads(_to_json({"settings": settings, "data": _fingerprint(X, y)}))
-    if (out / "training.json").exists():
-        _check_same_run(out / "training.json", run)
+    if (folder / "training.json").exists():
+        _check_same_run(folder / "training.json", run)
+        shutil.rmtree(partial, ignore_errors=True)
         return out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out={str(out)!r} exists and holds no backbone; give another folder.")
+    _warn_of_clipped_values(X, value_range)
     if any(partial.glob("*.safetensors")):
         _check_same_run(partial / "run.json", run)
     else:
         write_atomically(partial / "run.json", _to_json(run).encode())
 
     loop = {
+        "run": hashlib.sha256(_to_json(run).encode()).hexdigest(),
         "learning_rate": learning_rate,
         "checkpoint_every": checkpoint_every,
         "verbose": verbose,
@@ -281,17 +288,55 @@ def pretrain(
         "vae": ["diffusers", "AutoencoderKL"],
     }
     finished = partial / "finished"
-    vae.half().save_pretrained(finished / "vae")
-    dit.half().save_pretrained(finished / "transformer")
+    _save_half(vae, finished / "vae")
+    _save_half(dit, finished / "transformer")
     scheduler.save_pretrained(finished / "scheduler")
     (finished / "model_index.json").write_text(_to_json(index), encoding="utf-8")
     (finished / "training.json").write_text(_to_json(run), encoding="utf-8")
     write_card(finished)
-    if out.exists():
-        out.rmdir()
-    finished.rename(out)
+    if folder.exists():
+        folder.rmdir()
+    finished.rename(folder)
     shutil.rmtree(partial)
     return out
+
+
+def _check_out(out):
+    """Return the folder to write as a path, or raise ValueError."""
+    out = Path(out).expanduser()
+    if str(out) in shipped_backbones():
+        raise ValueError(
+            f"out={str(out)!r} is the name of a shipped backbone, which would be loaded in place "
+            "of this one; give another folder."
+        )
+    if not out.name:
+        raise ValueError(f"out={str(out)!r} must name a folder that is not there yet.")
+    return out
+
+
+def _warn_of_clipped_values(X, value_range):
+    low, high = value_range
+    outside = 1.0 - np.mean((low <= X) & (high >= X))
+    if outside > 0.01:
+        warnings.warn(
+            f"{outside:.0%} of the values of X lie outside value_range={value_range} and are "
+            "clipped to it.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _save_half(network, path):
+    """Write a network in half precision."""
+    network = network.half()
+    if not all(torch.isfinite(weights).all() for weights in network.parameters()):
+        raise FloatingPointError(
+            f"The weights for {str(path)!r} exceed half precision; try a smaller learning_rate."
+        )
+    try:
+        network.save_pretrained(path)
+    except SafetensorError as error:
+        raise OSError(f"{str(path)!r} cannot be written: {error}") from error
 
 
 def _check_images(X, y):
@@ -312,19 +357,29 @@ def _check_images(X, y):
             "X must have shape (n_samples, size, size) or (n_samples, size, size, n_channels) with "
             f"square images, got {X.shape}. Pad or crop the images to a square."
         )
+    if not X.size:
+        raise ValueError(f"X must hold images of at least one pixel, got the shape {X.shape}.")
     if not np.isfinite(X).all():
         raise ValueError("X contains NaN or infinity; every value must be finite.")
     if y.shape != (len(X),):
         raise ValueError(
             f"y must hold one label for each of the {len(X)} images of X, got shape {y.shape}."
         )
-    classes, counts = np.unique(y, return_counts=True)
+    try:
+        classes, counts = np.unique(y, return_counts=True)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in y.tolist()})
+        raise ValueError(
+            f"y must hold labels of one type, got {', '.join(kinds)}; None and NaN are no labels."
+        ) from error
     if np.issubdtype(classes.dtype, np.inexact) and not np.isfinite(classes).all():
         raise ValueError("y contains NaN or infinity; every label must be known.")
     if counts.min() < 2:
         raise ValueError(
             f"y must have at least two images a class, class {classes[counts.argmin()]!s} has one."
         )
+    if np.array_equal(X, np.broadcast_to(X[0], X.shape)):
+        raise ValueError(f"X must hold images that differ; all {len(X)} are the same.")
     return X, y, classes
 
 
@@ -377,10 +432,10 @@ def _check_same_run(record, run):
     try:
         other = json.loads(record.read_text(encoding="utf-8"))
         other_data, other_settings = other["data"], dict(other["settings"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"out: {str(record)!r} was not written by a training of this version; give another "
-            "folder."
+            f"out: {str(record)!r} is missing or was not written by a training of this version; "
+            "give another folder."
         ) from error
     if other_data != run["data"]:
         raise ValueError(f"out: {record.parent} holds a run on other data; give another folder.")

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from sklearn.utils import gen_batches
 
 from skdistill.pixels import from_networks, to_networks
 
@@ -19,7 +20,8 @@ __all__ = [
 NORM_GROUPS = 8
 # Sampling the posterior then costs about 1% of the value range; its mode, used later, does not.
 KL_WEIGHT = 1e-3
-ENCODE_BATCH = 512
+# Of so many pixels at once, activations take some hundred megabytes.
+PIXELS_AT_ONCE = 2**19
 # Images that tell the scale of latents.
 SCALE_ROWS = 10_000
 
@@ -126,8 +128,8 @@ def encode(vae, X, settings):
         Of the images, and where "flip" is set of the mirrored ones.
     """
     latents = []
-    for start in range(0, len(X), ENCODE_BATCH):
-        x = to_networks(X[start : start + ENCODE_BATCH], settings["value_range"])
+    for rows in _batches(X):
+        x = to_networks(X[rows], settings["value_range"])
         x = torch.from_numpy(x).to(vae.device)
         views = [x, x.flip(-1)] if settings["flip"] else [x]
         latents.append(torch.stack([vae.encode(view).latent_dist.mode() for view in views]))
@@ -150,6 +152,11 @@ def fold_scale(vae, X, settings):
 
     settings : dict
         The arguments of :func:`skdistill.training.pretrain`, with none left open.
+
+    Raises
+    ------
+    FloatingPointError
+        If the weights exceed half precision, as they do where latents hardly vary.
     """
     # So many images tell a mean and a deviation to a fraction of a per cent.
     few = X[np.linspace(0, len(X) - 1, min(len(X), SCALE_ROWS)).astype(int)]
@@ -164,6 +171,17 @@ def fold_scale(vae, X, settings):
     back.weight *= std[:, None, None]
     # Rounded now, so that the DiT learns the latents of the VAE that is written.
     vae.half().float()
+    if not all(torch.isfinite(weights).all() for weights in vae.parameters()):
+        raise FloatingPointError(
+            f"The VAE does not fit half precision; its latents have standard deviations down to "
+            f"{std.min().item():.1e}. Do the images of X differ? If they do, try another "
+            "learning_rate or fewer latent_channels."
+        )
+
+
+def _batches(X):
+    """Return slices of a few images each."""
+    return gen_batches(len(X), max(1, PIXELS_AT_ONCE // X.shape[1] ** 2))
 
 
 @torch.no_grad()
@@ -190,8 +208,7 @@ def reconstruction_rmse(vae, X, latents, settings):
         Root mean squared error of decoded latents, in the units of `X`.
     """
     total = 0.0
-    for start in range(0, len(X), ENCODE_BATCH):
-        rows = slice(start, start + ENCODE_BATCH)
+    for rows in _batches(X):
         x = vae.decode(latents[rows]).sample.float().cpu().numpy()
         x = from_networks(x, settings["value_range"], shape=X.shape[1:], dtype=np.float64)
         total += np.square(x - X[rows]).sum()
