@@ -6,7 +6,7 @@ import warnings
 import zlib
 from numbers import Integral
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 from PIL import Image
@@ -116,7 +116,7 @@ def load_fashion_mnist():
     """
     folder = _data_folder()
     if folder is None:
-        X, y = fetch_openml("Fashion-MNIST", version=1, return_X_y=True, as_frame=False)
+        X, y = _fetch("Fashion-MNIST")
         X, y = X.reshape(-1, 28, 28).astype(np.uint8), y.astype(np.int64)
         return X[:60000], X[60000:], y[:60000], y[60000:]
     X_train, X_test = (_read_idx(folder / f"{p}-images-idx3-ubyte.gz") for p in ("train", "t10k"))
@@ -165,7 +165,7 @@ def load_cifar10():
     """
     folder = _data_folder()
     if folder is None:
-        X, y = fetch_openml("CIFAR_10", version=1, return_X_y=True, as_frame=False)
+        X, y = _fetch("CIFAR_10")
         X = np.moveaxis(X.reshape(-1, 3, 32, 32), 1, -1).astype(np.uint8)
         y = np.array(CIFAR10_CLASSES)[y.astype(np.int64)]
         return X[:50000], X[50000:], y[:50000], y[50000:]
@@ -397,6 +397,8 @@ def load_npz(path):
     >>> y
     array([0, 1])
     """
+    if Path(path).is_file() and not is_zipfile(path):
+        raise ValueError(f"path={str(path)!r} cannot be read as an .npz file: it is no archive.")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             X, y = arrays["X"], arrays["y"]
@@ -426,6 +428,17 @@ def _data_folder():
     folder = os.environ.get("SKDISTILL_DATA")
     # Empty is what shells leave of a variable that is not set.
     return Path(folder) if folder else None
+
+
+def _fetch(name):
+    """Return images as rows, and labels, from OpenML or from where they were kept before."""
+    try:
+        return fetch_openml(name, version=1, return_X_y=True, as_frame=False)
+    except OSError as error:
+        raise OSError(
+            f"{name} could not be downloaded from OpenML: {error}. Where there is no network, set "
+            "the environment variable SKDISTILL_DATA to a folder that has its files."
+        ) from error
 
 
 def _read_idx(path):

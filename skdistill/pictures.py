@@ -1,6 +1,7 @@
 """Images as PNG files, and a set of them as one picture."""
 
 import io
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,6 +13,15 @@ __all__ = ["caption", "draw_grid", "encode_png", "to_picture"]
 GRID_COLUMNS = 20
 GRID_CELL = 48
 LONGEST_CAPTION = 24
+# With more scripts than Pillow's own, on Linux, Windows and macOS.
+SYSTEM_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "msyh.ttc",
+    "Arial Unicode.ttf",
+)
+# Unicode will never have one here.
+NO_CHARACTER = "\uffff"
 
 
 def to_picture(pixels):
@@ -76,7 +86,7 @@ def draw_grid(pixels, labels, classes, path):
         Class of each image, as a place in `classes`.
 
     classes : sequence
-        Labels, a row each.
+        Labels, a row each; their numbers are written where no font at hand has their letters.
 
     path : Path
         The PNG file to write. At most the first 20 images of a class are drawn.
@@ -84,8 +94,7 @@ def draw_grid(pixels, labels, classes, path):
     height, width = pixels.shape[1:3]
     scale = max(1, GRID_CELL // max(height, width))
     cell = (width * scale, height * scale)
-    font = ImageFont.load_default(size=max(12, cell[1] // 3))
-    names = [caption(label) for label in classes]
+    font, names = _font_of([caption(label) for label in classes], max(12, cell[1] // 3))
     margin = 16 + max(int(font.getlength(name)) for name in names)
     gap = 4
     columns = min(GRID_COLUMNS, int(np.bincount(labels).max()))
@@ -99,6 +108,22 @@ def draw_grid(pixels, labels, classes, path):
             picture = to_picture(image).resize(cell, Image.Resampling.BICUBIC)
             sheet.paste(picture.convert("RGB"), (margin + column * (cell[0] + gap), top))
     write_atomically(path, encode_png(np.asarray(sheet)))
+
+
+def _font_of(names, size):
+    """Return a font and the names in it: their numbers, where no font that is there has them."""
+    characters = {character for name in names for character in name if not character.isspace()}
+    default = ImageFont.load_default(size=size)
+    fonts = [default]
+    for name in SYSTEM_FONTS:
+        with suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size))
+    for font in fonts:
+        # What a font lacks it draws as one and the same box.
+        box = bytes(font.getmask(NO_CHARACTER))
+        if all(bytes(font.getmask(character)) != box for character in characters):
+            return font, names
+    return default, [f"class {k}" for k in range(1, len(names) + 1)]
 
 
 def caption(label):

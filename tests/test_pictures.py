@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from skdistill.pictures import draw_grid
 
@@ -29,3 +29,34 @@ def test_the_grid_has_one_short_line_a_class_whatever_its_label(label, tmp_path)
     plain, odd = (Image.open(tmp_path / name).size for name in ("plain", "odd"))
     assert odd[1] == plain[1]
     assert odd[0] <= plain[0]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("label", ["cheese 2", "Käse", "кошка", "犬"])
+def test_labels_are_drawn_in_letters_or_as_numbers(label, alone, tmp_path, monkeypatch):
+    if alone:
+        monkeypatch.setattr("skdistill.pictures.SYSTEM_FONTS", ())
+    drawn = []
+    text = ImageDraw.ImageDraw.text
+
+    def text_and_record(self, place, string, **settings):
+        drawn.append((string, settings["font"]))
+        text(self, place, string, **settings)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text_and_record)
+    pixels = np.zeros((2, 8, 8), dtype=np.uint8)
+    draw_grid(pixels, np.arange(2), [label, "b"], tmp_path / "grid.png")
+    strings = [string for string, _ in drawn]
+    numbers = ["class 1", "class 2"]
+    if label == "cheese 2":
+        assert strings == [label, "b"]
+    elif alone:
+        assert strings == numbers
+    else:
+        # Which of them depends on the fonts of this machine.
+        assert strings in ([label, "b"], numbers)
+    for string, font in drawn:
+        box = bytes(font.getmask("\uffff"))
+        assert all(
+            bytes(font.getmask(character)) != box for character in string if character != " "
+        )

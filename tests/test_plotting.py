@@ -729,6 +729,17 @@ class TestAll:
             if one.get_rotation() % 90 == other.get_rotation() % 90 == 0:
                 assert not boxes[one].padded(-1).overlaps(boxes[other].padded(-1)), (one, other)
 
+    def test_dollars_are_text(self, kind, iris):
+        X, y = iris
+        X = X.set_axis(["$_$", "d $1$", "e", "f"], axis=1)
+        y = np.char.add("$_$", y)
+        display = show(kind, distil(X, y), X, y)
+        # An odd number of dollars is none to matplotlib, an even one mathematics.
+        display.figure_.canvas.draw()
+        texts = [text.get_text() for text in words(display.figure_)]
+        assert any(r"\$_\$setosa" in text for text in texts)
+        assert not any("$" in text.replace(r"\$", "") for text in texts)
+
     def test_axes_in_axes_out(self, kind, iris, iris_distiller):
         figure, ax = plt.subplots()
         display = show(kind, iris_distiller, *iris, ax=ax)
@@ -758,3 +769,11 @@ class TestAll:
 def test_importing_the_displays_does_not_import_matplotlib():
     code = "import sys, skdistill.plotting; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_hierarchy_without_classes_has_no_title(iris):
+    X, y = iris
+    display = HierarchyDisplay.from_estimator(HierarchicalIPC(5).fit(X), X)
+    assert display.ax_.get_title("left") == ""
+    display = HierarchyDisplay.from_estimator(HierarchicalIPC(5).fit(X, y), X, y, label="setosa")
+    assert display.ax_.get_title("left") == "class setosa"

@@ -18,7 +18,7 @@ from skdistill.cli import main
 from skdistill.metrics import copying
 from skdistill.refining import MatchingRefiner
 from skdistill.report import write_report
-from skdistill.report.again import python_line
+from skdistill.report.again import import_lines, python_line
 from skdistill.report.charts import accuracy_axis, histogram, lay_out_tree
 from skdistill.report.pictures import pictures_of_rows
 from skdistill.report.run import read_run
@@ -370,7 +370,9 @@ def test_the_line_of_python_makes_the_set_again(tmp_path, params, budget):
     distiller = ManifoldGDDistiller(**settings).fit(X, y)
     X_syn, y_syn = distiller.sample(budget, out_dir=tmp_path / "run")
     line = python_line(read_run(tmp_path / "run"))
-    again = eval(line)
+    made = {"X": X, "y": y}
+    exec("\n".join(import_lines(line)), made)
+    again = eval(line, made)
     np.testing.assert_array_equal(again[0], X_syn)
     np.testing.assert_array_equal(again[1], y_syn)
 
@@ -387,6 +389,19 @@ def test_the_line_of_python_names_the_refiner(tmp_path):
     distiller.sample(out_dir=tmp_path / "run")
     line = python_line(read_run(tmp_path / "run"))
     assert "refiner=MatchingRefiner(learning_rate=0.2, steps=3)" in line
+    assert import_lines(line)[1] == "from skdistill.refining import MatchingRefiner"
+    page = Page(write_report(tmp_path / "run"))
+    assert "from skdistill import ManifoldGDDistiller, from skdistill.refining import" in page.text
+    assert "skdistill distill DATA --like" in page.text
+
+
+def test_no_command_is_shown_where_none_makes_the_set_again(tmp_path):
+    distiller = ManifoldGDDistiller(1, clusterer=KMeans(n_init=3), num_inference_steps=2)
+    distiller.fit(*load_iris(return_X_y=True)).sample(out_dir=tmp_path / "run")
+    page = Page(write_report(tmp_path / "run"))
+    assert "No command does the same" in page.text
+    assert "clusterer=KMeans(n_init=3), for which there is no option" in page.text
+    assert "skdistill distill" not in page.text
 
 
 def test_a_run_without_a_random_state_cannot_be_made_again(tmp_path):

@@ -125,7 +125,7 @@ def add_class_map_argument(group):
         type=class_and_place,
         metavar="CLASS=NAME",
         help="the backbone's class, by name or index, or the prompt of a text-to-image one, for a "
-        "class of DATA; once for each. The same name if unset",
+        "class of DATA; once for each class. The same names if it is not given at all",
     )
 
 

@@ -113,7 +113,7 @@ def run(options):
     # It is needed last, and its lack should be known first.
     if find_spec("torchmetrics") is None:
         raise ImportError(
-            "FID needs torchmetrics, which is not installed: pip install skdistill[evaluation]"
+            "FID needs torchmetrics, which is not installed: pip install 'skdistill[evaluation]'"
         )
     from skdistill.cli.compared import is_run, load_compared, pick_space
     from skdistill.cli.judging import measure_accuracies, pick_students, rival_sets, seeds_of

@@ -35,6 +35,10 @@ def run(options):
     if options.data is not None:
         X, _, y, _ = load_split(options)
         data = reading_arguments(options)
+    elif options.test or options.image_size or options.skip_bad_images:
+        raise ValueError(
+            "--test, --image-size and --skip-bad-images say how DATA is read, which is not given."
+        )
     out = write_report(options.run_dir, options.out, X=X, y=y, data=data)
     say(options, f"The report is in {out}")
     if options.json:

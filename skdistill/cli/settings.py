@@ -7,7 +7,7 @@ from skdistill.cli.arguments import (
     add_value_range_argument,
 )
 from skdistill.cli.signatures import defaults_of
-from skdistill.cli.values import Collect, count, number_or_class, shape
+from skdistill.cli.values import Collect, count, jobs, number_or_class, shape
 
 SETTINGS = defaults_of("skdistill.distiller", "ManifoldGDDistiller")
 
@@ -33,7 +33,7 @@ def add_running_arguments(group):
     add_setting(
         group, "batch_size", "samples made at once; halved where memory runs out", type=count
     )
-    group.add_argument("--jobs", dest="n_jobs", type=int, default=1, help="number of processes")
+    group.add_argument("--jobs", dest="n_jobs", type=jobs, default=1, help="number of processes")
     group.add_argument(
         "--compile",
         action="store_true",
@@ -92,7 +92,7 @@ def _add_centroid_settings(group):
         "--clusterer",
         choices=("hierarchy", "k-means"),
         default="hierarchy",
-        help="what finds the centroids; k-means with --no-projection is MGD",
+        help="what finds the centroids; k-means with --no-projection and --no-refining is MGD",
     )
     group.add_argument(
         "--selection",

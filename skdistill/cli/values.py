@@ -21,7 +21,21 @@ def count(text):
 
 def seed(text):
     """Read a seed."""
-    return _whole(text, 0)
+    number = _whole(text, 0)
+    if number >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed below 2**32")
+    return number
+
+
+def jobs(text):
+    """Read a number of processes, of which negative ones count from all cores."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; -1 takes all cores")
+    return number
 
 
 def number_or_class(text):

@@ -90,7 +90,7 @@ def _frechet(real_batches, synthetic):
         from torchmetrics.image.fid import FrechetInceptionDistance
     except ImportError as error:
         raise ImportError(
-            "The Fréchet distance needs torchmetrics: pip install skdistill[evaluation]"
+            "The Fréchet distance needs torchmetrics: pip install 'skdistill[evaluation]'"
         ) from error
 
     n_synthetic, n_features = synthetic.shape
@@ -245,7 +245,7 @@ def _inception():
     except ImportError as error:
         raise ImportError(
             "The FID of Inception features needs torchmetrics and torch-fidelity: "
-            "pip install skdistill[evaluation] torch-fidelity. Or pass a network of your own as "
+            "pip install 'skdistill[evaluation]' torch-fidelity. Or pass a network of your own as "
             "extractor."
         ) from error
     except OSError as error:

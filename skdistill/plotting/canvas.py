@@ -1,6 +1,8 @@
 """What the displays share on matplotlib's side."""
 
-__all__ = ["COLORS", "GREY", "load_pyplot", "new_axes"]
+from skdistill.pictures import caption
+
+__all__ = ["COLORS", "GREY", "as_text", "load_pyplot", "new_axes"]
 
 # Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision. Yellow
 # is left out, which is too pale for lines on white.
@@ -15,6 +17,22 @@ COLORS = {
 GREY = "#6E6E6E"
 # Inches around what is drawn.
 MARGIN = 0.1
+
+
+def as_text(label):
+    """Return a label as one line of a figure.
+
+    Parameters
+    ----------
+    label : object
+        Of any kind that has a text.
+
+    Returns
+    -------
+    text : str
+        As :func:`skdistill.pictures.caption` makes it, with no mathematics for matplotlib in it.
+    """
+    return caption(label).replace("$", r"\$")
 
 
 def load_pyplot(display):

@@ -3,9 +3,8 @@
 import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
 
-from skdistill.pictures import caption
 from skdistill.pixels import infer_value_range
-from skdistill.plotting.canvas import GREY, load_pyplot, new_axes
+from skdistill.plotting.canvas import GREY, as_text, load_pyplot, new_axes
 from skdistill.plotting.fitted import FittedData, check_distiller, standardised, to_pictures
 
 __all__ = ["DistilledGrid"]
@@ -271,7 +270,7 @@ class DistilledGrid:
         classes = np.unique(self.labels)
         groups = [np.flatnonzero(self.labels == label)[:max_per_class] for label in classes]
         draw = self._plot_images if self.samples.ndim > 2 else self._plot_table
-        draw(pyplot, ax, [caption(label) for label in classes], groups)
+        draw(pyplot, ax, [as_text(label) for label in classes], groups)
         return self
 
     def _plot_images(self, pyplot, ax, names, groups):
@@ -357,7 +356,8 @@ class DistilledGrid:
             names, style = range(n_features), {}
             self.ax_.set_xlabel("feature")
         ticks = np.add.outer(lefts, np.arange(n_features) + 0.5).ravel()
-        self.ax_.set_xticks(ticks, [str(name) for name in names] * len(lefts), **style)
+        names = [str(name).replace("$", r"\$") for name in names]
+        self.ax_.set_xticks(ticks, names * len(lefts), **style)
 
 
 def _label_inches(names):

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from skdistill.pictures import caption
-from skdistill.plotting.canvas import COLORS, GREY, load_pyplot, new_axes
+from skdistill.plotting.canvas import COLORS, GREY, as_text, load_pyplot, new_axes
 from skdistill.plotting.fitted import check_distiller
 from skdistill.plotting.recording import run_of
 
@@ -149,7 +148,7 @@ class GuidanceDisplay:
             if guided[-1] + 1 < n_steps:
                 self.stop_step_ = int(guided[-1]) + 1
                 self._mark_stop(late=self.stop_step_ > 0.7 * n_steps)
-        upper.set_title(f"class {caption(run.label)}", loc="left")
+        upper.set_title(f"class {as_text(run.label)}", loc="left")
         upper.set(ylabel="size of the pull", ylim=(0, None))
         lower.set(ylabel="distance to the centroid", ylim=(0, None))
         lower.set_xlabel("denoising step, from noise to sample")

@@ -4,9 +4,8 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.pictures import caption
 from skdistill.pixels import infer_value_range
-from skdistill.plotting.canvas import GREY, load_pyplot, new_axes
+from skdistill.plotting.canvas import GREY, as_text, load_pyplot, new_axes
 from skdistill.plotting.fitted import FittedData, check_distiller, place_of, to_pictures
 
 __all__ = ["HierarchyDisplay"]
@@ -219,7 +218,7 @@ class HierarchyDisplay:
         if n_leaves == 1:
             self.ax_.set_yticks([0])
         if self.label is not None:
-            self.ax_.set_title(f"class {caption(self.label)}", loc="left")
+            self.ax_.set_title(f"class {as_text(self.label)}", loc="left")
         self.ax_.spines[["top", "right", "bottom"]].set_visible(False)
         disc = {"marker": "o", "linestyle": "", "markersize": 10, "color": GREY}
         self.ax_.legend(
@@ -293,7 +292,8 @@ def _of_hierarchy(hierarchy, X, label, images, picture):
         "tree": tree,
         "prototype_nodes": hierarchy.prototype_nodes_[of_class],
         "pictures": pictures,
-        "label": hierarchy.classes_.tolist()[k],
+        # The only class is either known or, of a fit without labels, none.
+        "label": hierarchy.classes_.tolist()[k] if len(hierarchy.classes_) > 1 else None,
     }
 
 

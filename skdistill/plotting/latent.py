@@ -3,8 +3,7 @@
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
-from skdistill.pictures import caption
-from skdistill.plotting.canvas import COLORS, GREY, load_pyplot, new_axes
+from skdistill.plotting.canvas import COLORS, GREY, as_text, load_pyplot, new_axes
 from skdistill.plotting.fitted import check_distiller, place_of
 from skdistill.plotting.recording import run_of
 
@@ -223,7 +222,7 @@ class LatentDisplay:
         # A number that does not depend on the size, which layouts know only after the labels.
         ax.locator_params(nbins=6)
         if self.label is not None:
-            ax.set_title(f"class {caption(self.label)}", loc="left")
+            ax.set_title(f"class {as_text(self.label)}", loc="left")
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(
             handles=self._legend(),

@@ -1,10 +1,16 @@
 """The lines that make a set again."""
 
+import ast
 import shlex
+from importlib import import_module
 
+from skdistill.cli.distiller import settings_like
 from skdistill.distiller import ManifoldGDDistiller
 
-__all__ = ["changed_settings", "python_line", "shell_line"]
+__all__ = ["changed_settings", "import_lines", "python_line", "shell_line"]
+
+# Where what settings are made of comes from.
+MODULES = ("skdistill", "skdistill.refining", "sklearn.cluster", "diffusers")
 
 # In the manifest these are as Python writes them, but for names of classes and "passthrough".
 WRITTEN_OUT = {"clusterer", "projector", "refiner", "guidance_interval", "class_map"}
@@ -62,6 +68,39 @@ def python_line(run):
     return f"ManifoldGDDistiller({inner}).fit(X, y).sample({budget})"
 
 
+def import_lines(line):
+    """Return the imports that a line of :func:`python_line` needs.
+
+    Parameters
+    ----------
+    line : str
+        The expression.
+
+    Returns
+    -------
+    lines : list of str
+        One for each module. What is of no module that is known, such as a clusterer of the
+        caller's own, is left out.
+
+    Examples
+    --------
+    >>> from skdistill.report.again import import_lines
+    >>> import_lines("ManifoldGDDistiller(ipc=5, clusterer=KMeans()).fit(X, y).sample()")
+    ['from skdistill import ManifoldGDDistiller', 'from sklearn.cluster import KMeans']
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(line)))
+    except SyntaxError:
+        # Something of the caller's own, written as Python does not read it.
+        return ["from skdistill import ManifoldGDDistiller"]
+    used = sorted({node.id for node in nodes if isinstance(node, ast.Name)} - {"X", "y"})
+    found = {}
+    for name in used:
+        module = next((m for m in MODULES if hasattr(import_module(m), name)), None)
+        found.setdefault(module, []).append(name)
+    return [f"from {m} import {', '.join(found[m])}" for m in MODULES if m in found]
+
+
 def shell_line(run, data):
     """Return what makes the set again in a shell.
 
@@ -77,7 +116,13 @@ def shell_line(run, data):
     -------
     line : str
         A command.
+
+    Raises
+    ------
+    ValueError
+        If a setting of the run has no option.
     """
+    settings_like(run.path)
     out = f"{run.path}-again"
     return shlex.join(["skdistill", "distill", *data, "--like", str(run.path), "--out", out])
 

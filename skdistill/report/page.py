@@ -13,7 +13,7 @@ from markupsafe import Markup
 from skdistill.atomic import write_atomically
 from skdistill.io import fingerprint
 from skdistill.metrics import copying
-from skdistill.report.again import changed_settings, python_line, shell_line
+from skdistill.report.again import changed_settings, import_lines, python_line, shell_line
 from skdistill.report.charts import accuracy_axis, histogram, lay_out_tree
 from skdistill.report.pictures import pictures_of_rows, read_picture
 from skdistill.report.run import read_run
@@ -99,6 +99,11 @@ def write_report(run_dir, out=None, *, X=None, y=None, data=("DATA",)):
     """
     run = read_run(run_dir)
     real = None if X is None else _RealRows(run, X, y)
+    python, shell, no_shell = python_line(run), None, None
+    try:
+        shell = shell_line(run, data)
+    except ValueError as error:
+        no_shell = str(error)
     html = _render(
         run=run,
         settings=_settings(run),
@@ -108,8 +113,10 @@ def write_report(run_dir, out=None, *, X=None, y=None, data=("DATA",)):
         figures=_figures(run),
         copies=None if real is None else _copies(run, real),
         features=_feature_names(run),
-        python=python_line(run),
-        shell=shell_line(run, data),
+        python=python,
+        imports=import_lines(python),
+        shell=shell,
+        no_shell=no_shell,
         reproducible=run.manifest["random_state"] is not None,
     )
     out = run.path / "report.html" if out is None else Path(out)
