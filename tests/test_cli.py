@@ -263,3 +263,17 @@ def test_ctrl_c_in_a_command_that_keeps_nothing_says_how_to_start_again(monkeypa
     assert main(["evaluate", "set", "digits"]) == 130
     error = capsys.readouterr().err
     assert error.endswith("start again with:\n  skdistill evaluate set digits\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--seed", str(2**32), "no seed below 2**32"),
+        ("--jobs", "0", "no number of processes; -1 takes all cores"),
+        ("--jobs", "two", "no number of processes"),
+    ],
+)
+def test_numbers_that_nothing_can_be_done_with_are_named(option, value, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["distill", "digits", "--out", "run", option, value])
+    assert f"argument {option}: '{value}' is {message}" in capsys.readouterr().err

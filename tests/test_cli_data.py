@@ -101,3 +101,23 @@ def test_the_option_for_images_of_several_sizes_is_named(image_folder, tmp_path,
         image.resize((9, 8)).save(path)
     assert main(["distill", str(folder), "--out", str(tmp_path / "run")]) == 2
     assert "8 x 9 pixels; give --image-size to have all of them cut" in capsys.readouterr().err
+
+
+def test_a_size_of_images_is_for_folders(tmp_path, capsys):
+    np.savez(tmp_path / "wine.npz", X=np.eye(4), y=[0, 0, 1, 1])
+    out = ["--out", str(tmp_path / "run")]
+    for data, what in (("digits", "'digits'"), (str(tmp_path / "wine.npz"), "an .npz file")):
+        assert main(["distill", data, "--image-size", "8", *out]) == 2
+        message = f"--image-size=8 is for folders of images, but DATA is {what}."
+        assert message in capsys.readouterr().err
+    assert main(["report", str(tmp_path), "--test", "0.2"]) == 2
+    assert "say how DATA is read, which is not given" in capsys.readouterr().err
+
+
+def test_a_file_of_another_kind_is_not_taken_for_pickled(tmp_path, capsys):
+    path = tmp_path / "data.csv"
+    path.write_text("1,2,a\n")
+    assert main(["distill", str(path), "--out", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err
+    assert "data.csv' cannot be read as an .npz file: it is no archive" in message
+    assert "pickle" not in message

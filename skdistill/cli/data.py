@@ -39,7 +39,7 @@ def load_split(options, *, share_only=False):
     if options.data in SPLITS:
         if options.test is not None:
             raise ValueError(f"--test cannot be given with {options.data!r}, whose split is fixed.")
-        _refuse_reading_of_files(options, repr(options.data))
+        _refuse_image_size(options, repr(options.data))
         return SPLITS[options.data]()
     share = _parse_share(options.test, share_only)
     # The test data too: a command reads all of its folders in the same way.
@@ -59,7 +59,7 @@ def load_split(options, *, share_only=False):
             ".npz file."
         )
     if not any(Path(data).is_dir() for data in (options.data, options.test or options.data)):
-        _refuse_reading_of_files(options, "an .npz file")
+        _refuse_image_size(options, "an .npz file")
     X, y = load(options.data, **reading)
     if options.test is None:
         return X, None, y, None
@@ -87,11 +87,11 @@ def load_split(options, *, share_only=False):
     return X, X_test, y, y_test
 
 
-def _refuse_reading_of_files(options, what):
-    for name in ("image_size", "skip_bad_images"):
-        if getattr(options, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{flag} is for folders of images; it cannot be given with {what}.")
+def _refuse_image_size(options, what):
+    if options.image_size is not None:
+        raise ValueError(
+            f"--image-size={options.image_size} is for folders of images, but DATA is {what}."
+        )
 
 
 def list_folder(options):
