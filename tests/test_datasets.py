@@ -6,6 +6,7 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -411,3 +412,16 @@ def test_data_that_are_not_on_disk_are_fetched(monkeypatch, variable):
     # The original has all red values of an image, then all green, then all blue ones.
     expected = np.random.default_rng(0).integers(0, 256, (2, 3072))
     assert_array_equal(X_test[0, ..., 1].ravel(), expected[0, 1024:2048])
+
+
+@pytest.mark.parametrize("load", [load_fashion_mnist, load_cifar10])
+def test_without_a_network_the_error_says_how_to_do_without(load, monkeypatch):
+    def unreachable(*_, **__):
+        raise URLError("Name or service not known")
+
+    monkeypatch.delenv("SKDISTILL_DATA", raising=False)
+    monkeypatch.setattr(skdistill.datasets, "fetch_openml", unreachable)
+    with pytest.raises(
+        OSError, match=r"downloaded from OpenML: .*not known.*set .* SKDISTILL_DATA"
+    ):
+        load()
