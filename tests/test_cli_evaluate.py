@@ -261,4 +261,4 @@ def test_what_cannot_be_judged_is_one_line_and_code_2(
 def test_evaluate_asks_for_torchmetrics_before_it_starts(digits_run, capsys, monkeypatch):
     monkeypatch.setattr("skdistill.cli.evaluate.find_spec", lambda name: None)
     assert main(["evaluate", str(digits_run), "digits"]) == 1
-    assert "pip install skdistill[evaluation]" in capsys.readouterr().err
+    assert "pip install 'skdistill[evaluation]'" in capsys.readouterr().err

@@ -147,9 +147,9 @@ def test_torchmetrics_is_asked_for_only_where_it_is_needed(monkeypatch):
     subprocess.run([sys.executable, "-c", code], check=True)
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
-    with pytest.raises(ImportError, match=r"pip install skdistill\[evaluation\]"):
+    with pytest.raises(ImportError, match=r"pip install 'skdistill\[evaluation\]'"):
         metrics.frechet_distance(X, X_TEST)
-    with pytest.raises(ImportError, match=r"pip install skdistill\[evaluation\]"):
+    with pytest.raises(ImportError, match=r"pip install 'skdistill\[evaluation\]'"):
         metrics.fid(X, X_TEST)
 
 
