@@ -23,6 +23,9 @@ __all__ = ["TangentProjector", "local_basis", "posterior_weights"]
 N_BISECTIONS = 40
 # Neighbours and features above which the wanted eigenvectors alone are less work than all.
 WIDE = 128
+# All neighbourhoods of as many points are padded to the widest one, which of a point far from all
+# others holds all of them.
+POINTS_AT_ONCE = 512
 # How many times their extent points may be from zero: squares of the distance take ten of float64's
 # sixteen digits.
 FAR = 1e5
@@ -293,8 +296,8 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     m^3)` time and :math:`O(K D)` memory beside the neighbour search. Where m exceeds 128, no more
     eigenvectors than wanted are computed, from inner products that the neighbourhoods of a batch
     share, which takes :math:`O(K m)` time a basis. Points are batched within scikit-learn's
-    `working_memory`. The indices of all neighbours are held at once, padded to the largest
-    neighbourhood.
+    `working_memory`, at most 512 at once, and their neighbourhoods padded to the widest among them;
+    :meth:`neighborhoods` alone returns those of all points at once.
 
     Within ``sklearn.config_context(array_api_dispatch=True)``, arrays may be of another library
     that follows the array API, such as torch tensors on a GPU. All is then computed where they are,
@@ -625,6 +628,11 @@ class TangentProjector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _tangent_batches(self, X, radii):
         """Yield the rows, place of the radius, means and bases of one batch after the other."""
+        for block in gen_batches(X.shape[0], POINTS_AT_ONCE):
+            for rows, *tangents in self._tangents_of_block(X[block, :], radii):
+                yield slice(block.start + rows.start, block.start + rows.stop), *tangents
+
+    def _tangents_of_block(self, X, radii):
         indices, weights = self._neighborhoods(X, radii)
         shrunk = 1.0 if self.alpha_bar is None else self.alpha_bar**0.5
         xp, n_points = array_namespace(X), X.shape[0]

@@ -449,3 +449,21 @@ def test_at_least_one_radius_is_needed():
     X = np.random.default_rng(0).normal(size=(20, 3))
     with pytest.raises(ValueError, match=r"radius=\[\] must hold at least one"):
         TangentProjector().fit(X).tangent_bases(X, radius=[])
+
+
+@pytest.mark.parametrize("n_features", [3, 200])
+def test_points_are_the_same_to_all_batches(n_features, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(220, n_features))
+    # To a point far from all others, all of them are as far as its neighbours.
+    X[0] = 1e3
+    projector = TangentProjector(radius=1.2, n_neighbors=5).fit(X)
+
+    def results():
+        bases = projector.tangent_bases(X, radius=[0.5, 2.0])[1]
+        # Bases may point the other way.
+        return projector.transform(X), projector.project(X[::-1], X), np.abs(bases)
+
+    at_once = results()
+    monkeypatch.setattr("skdistill.tangent.POINTS_AT_ONCE", 7)
+    for expected, found in zip(at_once, results(), strict=True):
+        assert_allclose(found, expected, atol=1e-9)
