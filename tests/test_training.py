@@ -124,7 +124,12 @@ def test_finished_training_is_not_repeated(trained, small_images):
     names = np.array(["zero", "one", "two"])[y]
     settings = TINY | {"vae_steps": 300, "steps": 150, "guidance_scale": 2.5}
     before = (trained / "training.json").stat().st_mtime_ns
+    # As of a run that was killed just before it would have removed this.
+    left = checkpoint_folder(trained)
+    left.mkdir()
+    (left / "run.json").touch()
     assert pretrain(X, names, trained, **settings) == trained
+    assert not left.exists()
     assert (trained / "training.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="other settings .steps=150 there, 151 here"):
         pretrain(X, names, trained, **settings | {"steps": 151})

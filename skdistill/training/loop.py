@@ -119,8 +119,7 @@ def train(model, loss, steps, seed, checkpoint, *, run, learning_rate, checkpoin
             bar.update()
             if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
                 recent = losses[max(0, step + 1 - checkpoint_every) : step + 1].mean().item()
-                # It starts as that of a network that knows nothing: far above, it is no loss of
-                # learning. NaN is not below either.
+                # The first loss is that of a network that knows nothing; NaN is not below it.
                 if not recent <= DIVERGED * losses[0].item():
                     raise FloatingPointError(
                         f"The {checkpoint.stem} diverged before step {step + 1}; try a smaller "

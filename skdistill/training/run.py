@@ -228,7 +228,9 @@ def pretrain(
     run = json.loads(_to_json({"settings": settings, "data": _fingerprint(X, y)}))
     if (folder / "training.json").exists():
         _check_same_run(folder / "training.json", run)
-        shutil.rmtree(partial, ignore_errors=True)
+        if (partial / "run.json").exists():
+            # Of a run that was killed between its last two steps.
+            shutil.rmtree(partial)
         return out
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out={str(out)!r} exists and holds no backbone; give another folder.")
