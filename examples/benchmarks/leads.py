@@ -275,7 +275,7 @@ was sampled.
 
 - *Optimal transport*: at each step the samples of a class are assigned anew, by a Sinkhorn plan, to
   four weighted centres a sample, and pulled towards what they are assigned; nothing else guides
-  them.
+  them, and nothing is projected.
 - *Repelled*: pushed along the gradient of the log determinant of their cosine similarities.
 - *The best of four times as many*: herding among the features of {n_networks} random ConvNets.
 - *Classes mixed*: three tenths of another class's prediction while less than a tenth of the
@@ -447,16 +447,21 @@ def cell(found, reference=None):
 def lead_table(results, data):
     """Lay out the accuracies of all leads."""
     columns = [(stage, student) for stage in STAGES for student in ("ConvNet", "linear")]
-    drawn = [cell(accuracies(results, data, REAL, "drawn", student)) for _, student in columns[:2]]
-    rows = [[REAL, *drawn, "", ""]]
-    for lead in LEADS:
-        row = [lead]
+    rows = []
+    for lead in (REAL, *LEADS):
+        row, n_sets = [], 0
         for stage, student in columns:
-            found = accuracies(results, data, lead, stage, student)
+            of_lead = accuracies(results, data, lead, "drawn" if lead == REAL else stage, student)
+            if lead == REAL and stage == "refined":
+                row.append("")
+                continue
             reference = accuracies(results, data, DEFAULT, stage, student)
-            row.append(cell(found, None if lead == DEFAULT else reference))
-        rows.append(row)
-    return table([TITLES[data], *(f"{stage}, {student}" for stage, student in columns)], rows)
+            row.append(cell(of_lead, None if lead in (REAL, DEFAULT) else reference))
+            n_sets = max(n_sets, len(of_lead))
+        if n_sets:
+            rows.append([lead, str(n_sets), *row])
+    titles = [f"{stage}, {student}" for stage, student in columns]
+    return table([TITLES[data], "sets", *titles], rows)
 
 
 def teacher_table(results):
