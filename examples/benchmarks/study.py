@@ -358,17 +358,16 @@ def transfer_table(results, data):
 
 
 def ladder_table(results, data):
-    """Lay out the ablation."""
-    if not any(name.startswith(f"ladder/{data}/") for name in results):
-        return NOT_MEASURED
+    """Lay out what there is of the ablation."""
     rows = []
     for row in LADDER:
-        cells = [row]
-        for student in students(data):
-            values = accuracies(results, f"ladder/{data}/10/{row}", student)
-            cells.append(with_number(list(values.values()), SEEDS[data]))
-        rows.append(cells)
-    return table(["as published", *students(data)], rows)
+        found = [
+            accuracies(results, f"ladder/{data}/10/{row}", student) for student in students(data)
+        ]
+        if any(found):
+            cells = [with_number(list(values.values()), SEEDS[data]) for values in found]
+            rows.append([row, *cells])
+    return table(["as published", *students(data)], rows) if rows else NOT_MEASURED
 
 
 def summary_table(results, judged):
