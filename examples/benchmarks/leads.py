@@ -119,8 +119,9 @@ def sinkhorn(x, centers, mass, *, regularization=0.1, n_iter=5):
 
 
 def repel(weight, *, guided):
-    """Push the samples of a class apart and hold their mean at the class's, at each step.
+    """Push the samples of a class apart at each step: after each was guided, or instead.
 
+    Instead, their mean is held at that of the class.
     The push is the gradient of log det(K + I / 10), K the cosine similarities, and as long, where
     it is largest, as `weight` times the mean distance of the samples from their mean.
     """
@@ -199,7 +200,7 @@ class Softened:
         return getattr(self.backbone, name)
 
     def to(self, device):
-        """Move nothing: it stays on the CPU."""
+        """Stay on the CPU."""
         return self
 
     def predict(self, x_t, t, alpha_bar, labels, guidance_scale=None):
@@ -304,7 +305,10 @@ def load(data):
 def distiller(data, seed):
     """Return the default, fitted."""
     X, _, y, _ = load(data)
-    made = ManifoldGDDistiller(IPC, BACKBONES[data], random_state=seed, **distiller_settings(data))
+    # Leads keep what they compute with on the CPU.
+    made = ManifoldGDDistiller(
+        IPC, BACKBONES[data], random_state=seed, device="cpu", **distiller_settings(data)
+    )
     return made.fit(X, y)
 
 
