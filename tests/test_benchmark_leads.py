@@ -16,18 +16,19 @@ def benchmark(load_benchmark):
 
 
 @pytest.fixture
-def short(benchmark, monkeypatch):
-    """Make three images a class, of few digits and in few steps."""
-    monkeypatch.setattr(benchmark, "IPC", 3)
+def few_digits(benchmark):
     X, _, y, _ = benchmark.load("digits")
     rows = np.concatenate([np.flatnonzero(y == label)[:40] for label in range(10)])
+    return X[rows], y[rows]
+
+
+@pytest.fixture
+def short(benchmark, few_digits, monkeypatch):
+    """Make three images a class, of few digits and in few steps."""
+    monkeypatch.setattr(benchmark, "IPC", 3)
     made = ManifoldGDDistiller(
-        benchmark.IPC,
-        "digits",
-        value_range=(0, 16),
-        num_inference_steps=12,
-        random_state=0,
-    ).fit(X[rows], y[rows])
+        benchmark.IPC, "digits", value_range=(0, 16), num_inference_steps=12, random_state=0
+    ).fit(*few_digits)
     monkeypatch.setattr(benchmark, "distiller", lambda data, seed: made)
     return made
 
@@ -40,16 +41,22 @@ def test_no_lead_makes_what_another_makes(benchmark, short):
     assert torch.pdist(flat).min() > 0.1
 
 
-def test_the_default_is_what_the_distiller_samples(benchmark, short):
+def test_the_default_is_what_the_distiller_samples(benchmark, short, few_digits):
     X_syn, y_syn = benchmark.images("digits", benchmark.DEFAULT, 0, "sampled")
-    unrefined = short.set_params(refiner="passthrough")
-    X, _, y, _ = benchmark.load("digits")
-    rows = np.concatenate([np.flatnonzero(y == label)[:40] for label in range(10)])
-    expected, labels = unrefined.fit(X[rows], y[rows]).sample()
+    expected, labels = short.set_params(refiner="passthrough").fit(*few_digits).sample()
     np.testing.assert_array_equal(y_syn, labels)
     # One batch a class there, 64 at a time here.
     np.testing.assert_allclose(X_syn, expected, atol=1.0)
     assert np.mean(X_syn == expected) > 0.99
+
+
+def test_the_candidates_of_a_centroid_are_its_own_and_begin_with_its_sample(benchmark, short):
+    plan = short._plan(benchmark.IPC)
+    more = benchmark.several(plan, 4)
+    for k in range(10):
+        of_class = more.assigned[more.labels == k].reshape(4, benchmark.IPC)
+        np.testing.assert_array_equal(of_class, np.tile(plan.assigned[plan.labels == k], (4, 1)))
+        np.testing.assert_array_equal(more.indices[more.labels == k], np.arange(12))
 
 
 ROWS = arrays(np.float64, (5, 3), elements=st.floats(-10, 10, width=32), unique=True)
@@ -79,10 +86,11 @@ def test_repulsion_makes_samples_less_alike(benchmark):
     torch.testing.assert_close(apart.mean(dim=0), x.mean(dim=0))
 
 
-def test_herding_keeps_so_many_of_the_candidates(benchmark, short):
-    latents = torch.from_numpy(np.float32(short._latents[0])).flatten(1)
-    z = latents[:40].reshape(-1, *short.backbone_.latent_shape)
-    kept = benchmark.herd(short, z, latents, torch.Generator().manual_seed(0))
+def test_herding_keeps_candidates_that_look_like_the_class(benchmark, short):
+    zeros, ones = (torch.from_numpy(np.float32(short._latents[k])) for k in (0, 1))
+    z = torch.cat([ones[:20], zeros[:20]]).reshape(-1, *short.backbone_.latent_shape)
+    kept = benchmark.herd(short, z, zeros.flatten(1), torch.Generator().manual_seed(0))
     places = [int((z - one).flatten(1).norm(dim=1).argmin()) for one in kept]
     assert len(set(places)) == benchmark.IPC
+    assert min(places) >= 20
     assert all(torch.equal(z[place], one) for place, one in zip(places, kept, strict=True))

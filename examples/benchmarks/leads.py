@@ -29,6 +29,7 @@ from results import (
     mean_and_error,
     read_lines,
     table,
+    with_number,
 )
 from sklearn.base import clone
 from sklearn.metrics import pairwise_distances_argmin
@@ -41,7 +42,6 @@ from skdistill.generate import BatchedCalls, class_generator
 from skdistill.guidance import Guidance
 from skdistill.matching import RandomFeatures
 from skdistill.protocols import judges
-from skdistill.tasks import Plan
 
 ROOT = Path(__file__).parents[2]
 RAW = ROOT / "docs" / "benchmarks" / "leads.jsonl"
@@ -259,8 +259,9 @@ LEADS = {
     "guided, without classifier-free guidance": Lead(settings={"guidance_scale": 1.0}),
 }
 STAGES = ("sampled", "refined")
-REAL, TEACHER = "random real", "labels of a teacher"
-TAUGHT = ("drawn", *STAGES)
+REAL, TAUGHT = "random real", ", labels of a teacher"
+# What a teacher labels.
+LABELLED = ((REAL, "sampled"), (DEFAULT, "sampled"), (DEFAULT, "refined"))
 TEMPLATE = """\
 <!-- Written by examples/benchmarks/leads.py from leads.jsonl. -->
 # Leads that later methods give
@@ -268,9 +269,9 @@ TEMPLATE = """\
 What methods after ManifoldGD do, each in place of a part of this distiller or beside it, at {ipc}
 images a class. Sets are made from some of the training images and judged on others, so that no test
 image has a part in it; backbones have seen them all. Accuracy in per cent of ConvNets of half the
-usual width, two a set, and of the linear student: mean ± standard error over sets, and in brackets
-the difference from the default, seed by seed. "Refined" is the default's last step, applied to what
-was sampled.
+usual width, two a set, and of the linear student: mean ± standard error over sets, in brackets how
+many there are where not {sets}, and after a comma the difference from the default, seed by seed.
+"Refined" is the default's last step, applied to what was sampled.
 
 {tables}
 
@@ -342,13 +343,9 @@ def sampled(data, name, seed):
 
 def several(plan, n):
     """Return a plan of several samples a centroid."""
-    assigned, indices = [], []
-    for k in np.unique(plan.labels):
-        of_class = plan.assigned[plan.labels == k]
-        assigned.append(np.tile(of_class, n))
-        indices.append(np.arange(n * len(of_class)))
-    assigned, indices = np.concatenate(assigned), np.concatenate(indices)
-    return Plan(plan.centers, plan.center_classes, assigned, indices)
+    assigned = np.tile(plan.assigned.reshape(-1, IPC), n)
+    indices = np.tile(np.arange(n * IPC), len(assigned))
+    return dataclasses.replace(plan, assigned=assigned.ravel(), indices=indices)
 
 
 @torch.no_grad()
@@ -399,32 +396,28 @@ def teacher(data):
 def measure(name):
     """Return the result of that name, DATA/LEAD/STAGE/SEED."""
     data, lead, stage, seed = name.split("/")
-    _, X_test, _, y_test = load(data)
-    if stage == "drawn":
-        X, _, y, _ = load(data)
+    X, X_test, y, y_test = load(data)
+    is_taught, lead = lead.endswith(TAUGHT), lead.removesuffix(TAUGHT)
+    if lead == REAL:
         X_syn, y_syn = RandomSubset(IPC, random_state=int(seed)).fit(X, y).sample()
     else:
-        X_syn, y_syn = images(data, DEFAULT if lead == TEACHER else lead, int(seed), stage)
-    if lead == TEACHER:
+        X_syn, y_syn = images(data, lead, int(seed), stage)
+    students = {"ConvNet": [conv_net(data, student_seed) for student_seed in STUDENT_SEEDS]}
+    if is_taught:
         y_syn = teacher(data).predict_proba(X_syn)
-    students = [conv_net(data, student_seed) for student_seed in STUDENT_SEEDS]
-    found = {
-        "ConvNet": [float(student.fit(X_syn, y_syn).score(X_test, y_test)) for student in students]
+    else:
+        students["linear"] = [judges(data)["linear"]]
+    return {
+        kind: [float(student.fit(X_syn, y_syn).score(X_test, y_test)) for student in of_kind]
+        for kind, of_kind in students.items()
     }
-    if lead != TEACHER:
-        linear = judges(data)["linear"].fit(X_syn, y_syn)
-        found["linear"] = [float(linear.score(X_test, y_test))]
-    return found
 
 
 def names(data):
     """Return the names of a data set's results, in the order in which they are made."""
-    wanted = []
-    for seed in SEEDS[data]:
-        wanted += [f"{data}/{lead}/{stage}/{seed}" for lead in LEADS for stage in STAGES]
-        wanted += [f"{data}/{REAL}/drawn/{seed}"]
-        wanted += [f"{data}/{TEACHER}/{stage}/{seed}" for stage in TAUGHT]
-    return wanted
+    made = [(lead, stage) for lead in LEADS for stage in STAGES]
+    made += [(REAL, "sampled"), *((lead + TAUGHT, stage) for lead, stage in LABELLED)]
+    return [f"{data}/{lead}/{stage}/{seed}" for seed in SEEDS[data] for lead, stage in made]
 
 
 def accuracies(results, data, lead, stage, student):
@@ -437,49 +430,39 @@ def accuracies(results, data, lead, stage, student):
     return found
 
 
-def cell(found, reference=None):
+def cell(found, n_sets, reference=None):
     """Write accuracies and, where there is a reference, how much better they are, seed by seed."""
-    if not found:
-        return "-"
-    text = mean_and_error(list(found.values()))
-    if reference is None:
+    text = with_number(list(found.values()), n_sets)
+    if not found or reference is None:
         return text
     better = [found[seed] - reference[seed] for seed in found.keys() & reference.keys()]
-    return f"{text} ({mean_and_error(better)})"
+    return f"{text}, {mean_and_error(better)}"
 
 
 def lead_table(results, data):
     """Lay out the accuracies of all leads."""
     columns = [(stage, student) for stage in STAGES for student in ("ConvNet", "linear")]
+    default = [accuracies(results, data, DEFAULT, *column) for column in columns]
     rows = []
     for lead in (REAL, *LEADS):
-        row, n_sets = [], 0
-        for stage, student in columns:
-            of_lead = accuracies(results, data, lead, "drawn" if lead == REAL else stage, student)
-            if lead == REAL and stage == "refined":
-                row.append("")
-                continue
-            reference = accuracies(results, data, DEFAULT, stage, student)
-            row.append(cell(of_lead, None if lead in (REAL, DEFAULT) else reference))
-            n_sets = max(n_sets, len(of_lead))
-        if n_sets:
-            rows.append([lead, str(n_sets), *row])
-    titles = [f"{stage}, {student}" for stage, student in columns]
-    return table([TITLES[data], "sets", *titles], rows)
+        found = [accuracies(results, data, lead, *column) for column in columns]
+        if any(found):
+            references = [None] * len(columns) if lead in (REAL, DEFAULT) else default
+            cells = zip(found, references, strict=True)
+            rows.append([lead, *(cell(one, len(SEEDS[data]), other) for one, other in cells)])
+    return table([TITLES[data], *(f"{stage}, {student}" for stage, student in columns)], rows)
 
 
 def teacher_table(results):
     """Lay out what labels of a teacher are worth."""
     rows = []
-    for data in SEEDS:
-        for stage in TAUGHT:
-            made = REAL if stage == "drawn" else f"{DEFAULT}, {stage}"
-            hard = accuracies(
-                results, data, REAL if stage == "drawn" else DEFAULT, stage, "ConvNet"
-            )
-            soft = accuracies(results, data, TEACHER, stage, "ConvNet")
+    for data, seeds in SEEDS.items():
+        for lead, stage in LABELLED:
+            hard = accuracies(results, data, lead, stage, "ConvNet")
+            soft = accuracies(results, data, lead + TAUGHT, stage, "ConvNet")
             if soft:
-                rows.append([f"{TITLES[data]}: {made}", cell(hard), cell(soft, hard)])
+                made = [cell(hard, len(seeds)), cell(soft, len(seeds), hard)]
+                rows.append([f"{TITLES[data]}: {lead}, {stage}", *made])
     return table(["trained on", "hard labels", "a teacher's"], rows)
 
 
@@ -487,6 +470,7 @@ def page(results):
     """Lay the accuracies out."""
     return TEMPLATE.format(
         ipc=IPC,
+        sets=" and ".join(f"{len(seeds)} ({TITLES[data]})" for data, seeds in SEEDS.items()),
         n_networks=N_NETWORKS,
         tables="\n\n".join(lead_table(results, data) for data in SEEDS),
         taught=teacher_table(results),
